@@ -3,7 +3,8 @@
 Event by event, over a simulated network: every peer syncs at its own pace, some go offline for a while, some join
 late, the network is in two halves for some time. What decides is the product's own code (``swarm_peer``), which also
 signs, encodes and checks the records, of large swarms one in twenty. Three arms meet the same landscape: the commons,
-isolation, and a swarm that believes claims. --known: the honest labs have named each other, or the attackers too;
+isolation, and a swarm that believes claims. --known: the honest labs have named each other, so many of the others
+each (a number), or all, the attackers too;
 --attacks: each attack by itself; --rules: each rule otherwise.
 
 Not simulated: git, sandboxes, patches that conflict (they cost a turn's time, not a trial), upkeep, days that pass.
@@ -201,13 +202,21 @@ def rule_table(size: int, sigma: float, rounds: int, seeds: int) -> None:
     table((f"{size} peers; rules", "attackers", *COLUMNS), rows)
 
 
+def whom(words: str) -> str:
+    if words not in ("honest", "all") and not words.isdecimal():
+        raise argparse.ArgumentTypeError(f"{words!r} is neither honest, all, nor a number of labs")
+    return words
+
+
 def main() -> None:
     ask: Any = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     ask.add_argument("--peers", type=int, nargs="+", default=[10, 100, 1000])
     ask.add_argument("--sigmas", type=float, nargs="+", default=[0.001, 0.0035, 0.007])
     ask.add_argument("--rounds", type=int, default=60, help="trials that a peer has time for")
     ask.add_argument("--seeds", type=int, default=3)
-    ask.add_argument("--known", choices=["honest", "all"], default="", help="whom the honest labs have named")
+    ask.add_argument(
+        "--known", type=whom, default="", metavar="honest|N|all", help="whom the honest labs have named: so many each"
+    )
     ask.add_argument("--attacks", nargs="*", metavar="NAME", help="each attack by itself, or those named so")
     ask.add_argument("--rules", action="store_true", help="each rule switched off")
     ask.add_argument("--quick", action="store_true", help="a few peers: whether it runs, not what it finds")

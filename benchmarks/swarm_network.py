@@ -9,7 +9,7 @@ import random
 import statistics
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -59,8 +59,9 @@ class Cell:
     attackers: float = 0.0
     kinds: tuple[Kind, ...] = ()
     policy: str = "commons"
-    known: Literal["", "honest", "all"] = ""
-    """Whom the honest ones have named: each other, or all who were there at first, the attackers too."""
+    known: str = ""
+    """Whom the honest ones have named: each other (honest), so many others of them each (a number), or all who were
+    there at first, the attackers too (all)."""
 
 
 @dataclass(slots=True)
@@ -99,10 +100,9 @@ class Network:
         self.authors = [Author(f"{seed} {n}") for n in range(cell.peers)]
         honest = cell.peers - liars
         self.honest = {author.name for author in self.authors[:honest]}
-        named = {"": [], "honest": sorted(self.honest), "all": [author.name for author in self.authors]}[cell.known]
         self.labs = [
             Lab(self.authors[n].name, self.shelf, self.repo, cell.policy, cell.sigma, f"{seed} lab {n}", named)
-            for n in range(honest)
+            for n, named in enumerate(self._named(seed))
         ]
         self.labs[0].finder = True
         self.liars = [Liar(self, cell.kinds[n % len(cell.kinds)], self.authors[honest + n]) for n in range(liars)]
@@ -115,6 +115,17 @@ class Network:
             if n and self.draw.random() < LATE:
                 self.joined[n] = self.draw.uniform(0.25, 0.5) * cell.rounds
         self.had: dict[int, float] = {}
+
+    def _named(self, seed: int) -> Iterator[Sequence[str]]:
+        """Whom each of the honest labs has named."""
+        known, honest, draw = self.cell.known, sorted(self.honest), random.Random(f"{seed} names")
+        everybody = [author.name for author in self.authors]
+        for author in self.authors[: len(honest)]:
+            if known.isdecimal():
+                others = [name for name in honest if name != author.name]
+                yield draw.sample(others, min(int(known), len(others)))
+            else:
+                yield {"": [], "honest": honest, "all": everybody}[known]
 
     def play(self) -> Result:
         begun = time.process_time()

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.commons_examples import AT
+from support.commons_examples import AT, some_hash
 from support.commons_users import BETTER, MORE, User
 from support.labs import GENOME, TinyLab
 
@@ -553,15 +553,12 @@ def test_a_step_of_the_champion_that_probably_harms_is_left_out(
     (mine,) = two.share(session)
     two.sync()
     peers, paths = PeerStore(session, two.commons), ProvenanceIndex(session, PeerStore(session, two.commons))
-    combiner = Combiner(session, peers, paths, used := set())
     (theirs,) = (entry.id for entry in two.commons.entries()[one.author])
     steps = [peers.entries[name].signed.record.genome for name in (mine, theirs)]
     known = {steps[0]: -2.0, steps[1]: 2.0}
     monkeypatch.setattr(StepEffects, "estimate", lambda self, sigma: known)
     champion = session.champion().candidate.commit
-    assert combiner.combine(champion, 1.0) is None, "of labs that were not named nothing is combined"
-    monkeypatch.setattr(peers, "heard", lambda: [one.author])
-    combine = Combiner(session, peers, paths, used).combine
+    combine = Combiner(session, peers, paths, used := set()).combine
     before = session.repo.run("for-each-ref", "refs/nightlab-pending").stdout
     patch, made = combine(champion, 1.0) or ("", None)
     assert made == FindingSource(theirs, without=(mine,))
@@ -584,6 +581,39 @@ def test_a_step_of_the_champion_that_probably_harms_is_left_out(
     assert session.repo.run("for-each-ref", "refs/nightlab-pending").stdout == before, (
         "nothing is left of what was tried"
     )
+
+
+def test_a_strangers_step_is_combined_once_a_lab_that_one_knows_has_measured_it(user: Callable[..., User]) -> None:
+    one, two, three = (user(name, **SUM) for name in ("one", "two", "three"))
+    session = one.run()
+    repo, base, before = session.repo, session.base, some_hash(far(C=8))
+    lost = one.claim(session, far(C=8), 20.0, against=[{"seed": 1, "value": 12.0}])
+    patch = repo.diff(base, repo.commit_files(base, {"genome.py": far(A=1)}, "x"))
+    against = [{"seed": 1, "value": 20.0}]
+    held = one.claim(session, far(A=1, C=8), 17.0, patch=patch, parent=before, against=against)
+    session.close()
+    one.sync()
+    two.sync()
+    session = two.run(experiments=1)
+    assert session.champion().measurement.metric == 18, "that stranger's finding without what it stood on"
+    session.close()
+    session = two.run(far(B=1))
+    two.share(session)
+    session.close()
+    two.sync()
+    know(three, two)
+    three.sync()
+    session = three.run(far(C=5), experiments=1)
+    peers = PeerStore(session, three.commons)
+    *_, mine = (e.id for e in three.commons.entries()[two.author] if isinstance(e.signed.record, Finding))
+    assert peers.heard() == [two.author] and lost in peers.entries
+    paths = ProvenanceIndex(session, peers)
+    effects = StepEffects(session, peers, paths).estimate(1.0)
+    steps = {name: peers.entries[name].signed.record.genome for name in (held, mine, lost)}
+    assert steps[lost] not in effects, "what only a stranger measured"
+    assert effects[steps[held]] > 1 and effects[steps[mine]] > 1
+    _, made = Combiner(session, peers, paths, set()).combine(session.champion().candidate.commit, 1.0) or ("", None)
+    assert made and set(made.added) == {held, mine}
 
 
 def test_after_a_combination_that_failed_findings_are_tried_one_by_one(user: Callable[..., User]) -> None:

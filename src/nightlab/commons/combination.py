@@ -1,5 +1,5 @@
-"""One candidate from the steps of labs that are known: what probably gains is added to the champion, what probably
-does not is taken back.
+"""One candidate from the steps that this lab and those that it knows have measured: what probably gains is added to the
+champion, what probably does not is taken back.
 
 The estimates only choose what to try: the candidate is measured and judged like any other, and its result says nothing
 of a single finding or its author.
@@ -46,7 +46,7 @@ class Combiner:
 
     def _combined(self, champion: str, sigma: float) -> tuple[str, FindingSource] | None:
         known, here = self.effects.estimate(sigma), self.effects.of(self.paths.id(champion))
-        repo, suspect, heard = self.session.repo, self._suspect(), set(self.peers.heard())
+        repo, suspect = self.session.repo, self._suspect()
         commits, added, without = [champion], list[str](), list[str]()
         expected, left = 0.0, TRIES
         for genome, effect in sorted(known.items(), key=lambda each: (-abs(each[1]), each[0])):
@@ -55,7 +55,7 @@ class Combiner:
             if (genome in here) == add or len(chosen) == MOST or not left:
                 continue
             entry = self.peers.finding_for(genome, "", suspect)
-            if entry is None or not self._allowed(entry, add, heard):
+            if entry is None or not self._allowed(entry, add):
                 continue
             left -= 1
             if after := self._applied(champion, commits[-1], entry, reverse=not add):
@@ -81,14 +81,13 @@ class Combiner:
                 found.update((event.target, *event.beside, *event.without))
         return found
 
-    def _allowed(self, entry: Entry, add: bool, heard: set[str]) -> bool:
-        """Whether a finding may be added, or taken back: of labs that are heard, and for the latter of this one's."""
+    def _allowed(self, entry: Entry, add: bool) -> bool:
+        """Whether a finding may be added or taken back."""
         finding = entry.signed.record
         assert isinstance(finding, Finding)
-        own = self.peers.is_own(entry)
-        if self.peers.is_barred(entry) or not (own or entry.author in heard):
+        if self.peers.is_barred(entry) or (add and self.peers.trust_in(entry.author).quarantined):
             return False
-        return not (own or self.peers.obstacle(entry, finding)) if add else True
+        return not (add and (self.peers.is_own(entry) or self.peers.obstacle(entry, finding)))
 
     def _applied(self, champion: str, commit: str, entry: Entry, reverse: bool) -> str:
         """The commit with a finding's patch applied, or taken back; empty where that is not possible or no change."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 
-from nightlab.commons.effects import GenomeValue, estimate
+from nightlab.commons.effects import LATEST, GenomeValue, estimate
 from nightlab.commons.finding import COMMONS_PROPOSER, FindingSource, contestant_for
 from nightlab.commons.peer_store import PER_AUTHOR, PeerStore
 from nightlab.commons.provenance import STEPS, ProvenanceIndex
@@ -21,6 +21,8 @@ RECENT = 200  # latest experiments, and kept ones, that are read
 MOST_RECORDS = 2500  # latest findings of all labs together, and as many verifications
 TRIALS = 4  # that count of one genome in another lab: more are only a claim
 
+Named = tuple[str, GenomeValue]  # what a genome was measured at, with the genome's name
+
 
 class StepEffects:
     """A session's estimate of what each step gains, by its own measurements and those of labs that it trusts."""
@@ -31,9 +33,13 @@ class StepEffects:
         self._ideas: dict[int, float | None] = {}
         self._steps: dict[str, frozenset[str]] = {}
         self._added: dict[str, frozenset[str]] = {}
+        self._base = 0.0
 
     def estimate(self, sigma: float) -> dict[str, float]:
-        """The effect of each step, by all that was measured so far. ``sigma``: the seed-to-seed noise here."""
+        """The effect of each step that was measured here or in a trusted lab, by any author.
+
+        ``sigma``: the seed-to-seed noise here. Other authors' numbers count too, with the trust in them.
+        """
         self._steps, self._added, ledger = {}, {}, self.session.ledger
         self._kept = {
             self.paths.id(one.candidate.commit): one
@@ -42,13 +48,17 @@ class StepEffects:
         for experiment in ledger.experiments(RECENT):
             if experiment.number not in self._ideas and experiment.verdict:
                 self._ideas[experiment.number] = self._gain_of_idea(experiment)
+        self._base = average(list(contestant_for(self.session, ledger.experiment(0)).values().values()))
+        here, told = list(self._measured_here()), list(self._told_by(self.peers.heard()))
+        measured = frozenset[str]().union(*(value.steps for _, value in (*here, *told)))
         values: dict[tuple[str, str], GenomeValue] = {}
-        for name, value in self._values():
+        for name, value in (*self._told_by_others(measured), *here, *told):
             known = values.get((value.by, name))
             if known is None or value.trials > known.trials:  # of one genome the mean of the most trials
                 values[value.by, name] = value
         ideas = [gain for gain in self._ideas.values() if gain is not None]
-        return estimate(list(values.values()), ideas, sigma)
+        found = estimate(list(values.values()), ideas, sigma)
+        return {step: effect for step, effect in found.items() if step in measured}
 
     def of(self, genome: str, depth: int = STEPS) -> frozenset[str]:
         """The steps that a genome is made of, as far as its parents are known here."""
@@ -108,40 +118,47 @@ class StepEffects:
 
     # -- what genomes were measured at -------------------------------------------------------------
 
-    def _values(self) -> Iterator[tuple[str, GenomeValue]]:
-        """Every measurement, here and in trusted labs, each with a name of its genome."""
-        ledger = self.session.ledger
-        first = ledger.experiment(0)
-        base = average(list(contestant_for(self.session, first).values().values()))
+    def _value(self, steps: frozenset[str], runs: Sequence[float], by: str = "") -> GenomeValue:
+        """A lab's mean over ``runs``, as the gain over the baseline here."""
+        word = self.peers.trust_in(by).value if by else 1.0
+        return GenomeValue(steps, self.session.metric.gain(self._base, average(runs)), len(runs), by, word)
 
-        def value(steps: frozenset[str], runs: Sequence[float], by: str = "", word: float = 1.0) -> GenomeValue:
-            return GenomeValue(steps, self.session.metric.gain(base, average(runs)), len(runs), by, word)
-
+    def _measured_here(self) -> Iterator[Named]:
         for genome, own in self._kept.items():
             if runs := list(contestant_for(self.session, own).values().values()):
-                yield genome, value(self.of(genome), runs)
+                yield genome, self._value(self.of(genome), runs)
         for event in self.peers.measured:
             if event.runs and not event.adopted:  # what was adopted is kept
                 runs = [run["value"] for run in event.runs]
-                yield f"experiment {event.number} {event.target}", value(self._measured(event), runs)
+                yield f"experiment {event.number} {event.target}", self._value(self._measured(event), runs)
                 if event.against:
-                    yield event.parent, value(self.of(event.parent), [run["value"] for run in event.against])
-        heard = self.peers.heard()
-        each = max(min(PER_AUTHOR, MOST_RECORDS // max(len(heard), 1)), 1)
-        for name in heard:
-            word = self.peers.trust_in(name).value
-            for genome, steps, told in self._told(name, each):
-                if told:
-                    yield genome, value(steps, [run.value for run in told[:TRIALS]], name, word)
+                    yield event.parent, self._value(self.of(event.parent), [run["value"] for run in event.against])
 
-    def _told(self, name: str, most: int) -> Iterator[tuple[str, frozenset[str], Sequence[Run]]]:
-        """What another lab measured of this task: names of genomes, their steps, and the trials."""
-        peers = self.peers
-        for _, finding in peers.considered(name, most):
-            if finding.status == "keep" and peers.comparable(finding):
-                yield finding.genome, self.of(finding.genome), finding.runs
-                yield finding.parent, self.of(finding.parent), finding.against
-        for record in list(peers.verifications(name))[-most:]:
-            if record.task == peers.task.id:
-                yield f"record {record.seq}", self._measured(record), record.runs
-                yield record.parent, self.of(record.parent), record.against
+    def _told_by(self, heard: Sequence[str]) -> Iterator[Named]:
+        """What trusted labs measured of this task."""
+        peers, most = self.peers, max(min(PER_AUTHOR, MOST_RECORDS // max(len(heard), 1)), 1)
+        for name in heard:
+            for _, finding in peers.considered(name, most):
+                yield from self._claimed(finding)
+            for record in list(peers.verifications(name))[-most:]:
+                if record.task == peers.task.id:
+                    yield from self._said(name, f"record {record.seq}", self._measured(record), record.runs)
+                    yield from self._said(name, record.parent, self.of(record.parent), record.against)
+
+    def _told_by_others(self, measured: frozenset[str]) -> Iterator[Named]:
+        """What all other authors say of their steps in the genomes that this lab, or a trusted one, measured."""
+        peers, heard = self.peers, set(self.peers.heard())
+        there = (entry for step in measured if (entry := peers.finding_for(step, "", ())))
+        theirs = [one for one in there if not (one.author in heard or peers.is_own(one) or peers.is_barred(one))]
+        for entry in sorted(theirs, key=lambda one: one.id)[:LATEST]:
+            assert isinstance(entry.signed.record, Finding)
+            yield from self._claimed(entry.signed.record)
+
+    def _claimed(self, finding: Finding) -> Iterator[Named]:
+        if finding.status == "keep" and self.peers.comparable(finding):
+            yield from self._said(finding.author, finding.genome, self.of(finding.genome), finding.runs)
+            yield from self._said(finding.author, finding.parent, self.of(finding.parent), finding.against)
+
+    def _said(self, by: str, genome: str, steps: frozenset[str], runs: Sequence[Run]) -> Iterator[Named]:
+        if runs:
+            yield genome, self._value(steps, [run.value for run in runs[:TRIALS]], by)
