@@ -21,7 +21,7 @@ from nightlab.analysis.redteam.attack import best_claim, with_prologue
 from nightlab.analysis.redteam.attacks import ATTACKS, attacks_on, left_out, target
 from nightlab.analysis.redteam.on_texts import as_data, in_a_comment
 from nightlab.analysis.redteam.what_is_left import ROWS, change_file, changed_text
-from nightlab.core.config import LabConfig
+from nightlab.core.config import LabConfig, load_contract
 from nightlab.core.regions import frozen_change
 from nightlab.core.types import Metric, TrialRequest
 from nightlab.session.create import SHIPPED
@@ -243,13 +243,25 @@ def test_check_says_what_came_of_the_last_attacks(make_lab: Any) -> None:
     made = make_lab()
     repo = Repo(made.folder)
     commit = repo.resolve() or ""
-    assert (attacked(repo).what, attacked(repo).ok) == ("its metric was never attacked", False)
+
+    def said() -> tuple[str, bool]:
+        check = attacked(repo, load_contract(made.folder)[0])
+        return check.what, check.ok
+
+    assert said() == ("its metric was never attacked", False)
     record_redteam(repo.lab, commit, 0.0, [], 8)
-    assert "none of 8 attacks" in attacked(repo).what and attacked(repo).ok
-    made.commit(genome_py="A, B = 2.0, 8\n")
-    assert "before it changed" in attacked(repo).what and not attacked(repo).ok
+    assert "none of 8 attacks" in said()[0] and said()[1]
+    text = (made.folder / "lab.toml").read_text()
+    made.commit(**{"lab.toml": text + '\n[commons]\nremote = "../commons"\n'})
+    assert "none of 8 attacks" in said()[0], "no measurement depends on that"
+    made.commit(**{"lab.toml": text.replace("amount = ", "amount = 1")})
+    assert "before lab.toml changed" in said()[0] and not said()[1]
+    made.commit(**{"lab.toml": text, "genome.py": "A, B = 2.0, 8\n"})
+    assert "before genome.py changed" in said()[0] and not said()[1]
+    record_redteam(repo.lab, "0" * 40, 0.0, [], 8)
+    assert "changed" in said()[0] and not said()[1], "where that commit is gone"
     record_redteam(repo.lab, commit, 0.0, ["clock", "NaN"], 8)
-    assert "2 of 8 attacks would be kept" in attacked(repo).what and not attacked(repo).ok
+    assert "2 of 8 attacks would be kept" in said()[0] and not said()[1]
 
 
 def found(nightlab: Any, folder: Any, *names: str) -> tuple[int, dict[str, Any]]:

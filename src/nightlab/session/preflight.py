@@ -145,12 +145,26 @@ def free_to_change(lab: LabConfig, path: str) -> bool:
     return path in (STRATEGY, "README.md") or any(path.startswith(f"{folder}/") for folder in folders)
 
 
+def changed_since(repo: Repo, commit: str, before: LabConfig, now: LabConfig, *, whole: bool = False) -> list[str]:
+    """Lab files whose committed content differs between ``commit`` and HEAD, without those that are free to change.
+
+    The contract is not among them if the one there, ``now``, measures as the one ``before``, unless ``whole``.
+    """
+    head = repo.resolve() or ""
+    if repo.tree(head) == repo.tree(commit):
+        return []
+    changed = [path for path in repo.changed(commit, head) if not free_to_change(before, path)]
+    if CONTRACT in changed and not whole and now.measures_as(before):
+        changed.remove(CONTRACT)
+    return changed
+
+
 def check_lab(repo: Repo, sandbox: Sandbox, allow: Iterable[str]) -> tuple[LabConfig, str, list[Check]]:
     """As ``inspect``, with everything that a session needs of this machine."""
     lab, source, checks = inspect(repo)
     checks += sealed(sandbox, {*lab.sandbox.allow_missing, *allow})
     checks += crowded(sandbox, lab, repo.files(repo.resolve() or ""))
-    checks += [*held(sandbox, lab), *answered(lab), *shown(repo), memory_limit(), attacked(repo)]
+    checks += [*held(sandbox, lab), *answered(lab), *shown(repo), memory_limit(), attacked(repo, lab)]
     return lab, source, checks
 
 
@@ -216,8 +230,8 @@ def shown(repo: Repo) -> Iterator[Check]:
             yield Check(f"{said} (session {known[0]})", True)
 
 
-def attacked(repo: Repo) -> Check:
-    """Whether the lab was attacked as it is committed, and withstood."""
+def attacked(repo: Repo, lab: LabConfig) -> Check:
+    """Whether the lab, whose contract is ``lab``, was attacked as it is committed, and withstood."""
     found = read_redteam(repo.lab)
     if found is None:
         return Check("its metric was never attacked", False, "nightlab redteam", fatal=False)
@@ -225,10 +239,13 @@ def attacked(repo: Repo) -> Check:
     if found.kept:
         words = f"{len(found.kept)} of {found.attacks} attacks would be kept ({day}): {', '.join(found.kept)}"
         return Check(words, False, "fix the lab as nightlab redteam says, and run it again", fatal=False)
-    if (head := repo.resolve()) != found.commit and (head is None or repo.changed(found.commit, head)):
-        return Check(
-            f"its metric was last attacked on {day}, before it changed", False, "nightlab redteam", fatal=False
-        )
+    try:
+        changed = changed_since(repo, found.commit, contract_at(repo, found.commit)[0], lab)
+    except NightlabError:  # the commit is gone, or its contract is of an older version
+        changed = [CONTRACT]
+    if changed:
+        words = f"its metric was last attacked on {day}, before {', '.join(changed[:3])} changed"
+        return Check(words, False, "nightlab redteam", fatal=False)
     return Check(f"none of {found.attacks} attacks on its metric would be kept ({day}, nightlab redteam)", True)
 
 

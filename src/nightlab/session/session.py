@@ -15,7 +15,7 @@ from functools import cached_property
 from pathlib import Path
 
 from nightlab import __version__
-from nightlab.core.config import CONTRACT, FOLLOWED, BudgetConfig, LabConfig
+from nightlab.core.config import FOLLOWED, BudgetConfig, LabConfig
 from nightlab.core.events import ContractChanged, SessionStarted
 from nightlab.core.source import code_lines
 from nightlab.core.types import BASELINE, Candidate, Experiment, Metric, NightlabError, Platform
@@ -28,7 +28,7 @@ from nightlab.sandbox.bubblewrap import NoSandbox, Sandbox
 from nightlab.session import seeds
 from nightlab.session.check import require
 from nightlab.session.metric_claim import metric_claim
-from nightlab.session.preflight import contract_at, free_to_change, sealed
+from nightlab.session.preflight import changed_since, contract_at, sealed
 from nightlab.storage.git import Repo, in_genome
 from nightlab.storage.ledger import LEDGER, Ledger, find_session, lock_session, make_state_folder, state_folder, tags
 
@@ -210,13 +210,8 @@ class Session:
     def changed_since(self, contract: LabConfig) -> list[str]:
         """Lab files whose committed content differs between the session's start and HEAD, without the contract if
         the one there, ``contract``, differs only in what no measurement depends on."""
-        head = self.repo.resolve() or ""
-        if self.repo.tree(head) == self.repo.tree(self.base):
-            return []
-        changed = [f for f in self.repo.changed(self.base, head) if not free_to_change(self.lab, f)]
-        if CONTRACT in changed and self._measures_by(contract):
-            changed.remove(CONTRACT)
-        return changed
+        whole = self.tag.startswith(STUDY)  # a study compares sessions, so the whole contract is to be the same
+        return changed_since(self.repo, self.base, self.lab, contract, whole=whole)
 
     def follow_contract(self, now: LabConfig) -> list[str]:
         """Take over what the committed contract says of parts that no measurement depends on, and record it.
@@ -229,15 +224,6 @@ class Session:
             self.ledger.append(ContractChanged(parts, self.ledger.next_number()))
             self.lab = LabConfig.recorded(self.facts.lab, parts)
         return changed
-
-    def _measures_by(self, lab: LabConfig) -> bool:
-        """Whether a contract differs from the session's only in what no measurement depends on. Not for a study's
-        session: a study compares sessions, so the whole contract is to be the same."""
-
-        def apart(one: LabConfig) -> LabConfig:
-            return LabConfig.recorded(one.model_dump(mode="json", exclude_unset=True), {})
-
-        return not self.tag.startswith(STUDY) and apart(lab) == apart(self.lab)
 
     def baseline_candidate(self) -> Candidate:
         return Candidate(

@@ -310,6 +310,14 @@ class LabConfig(ConfigModel):
             facts = {**{name: value for name, value in facts.items() if name not in FOLLOWED}, **parts}
         return cls.model_validate(facts, context=RECORDED)
 
+    def measures_as(self, other: LabConfig) -> bool:
+        """Whether two contracts differ at most in ``FOLLOWED``, on which no measurement depends."""
+
+        def apart(one: LabConfig) -> LabConfig:
+            return LabConfig.recorded(one.model_dump(mode="json", exclude_unset=True), {})
+
+        return apart(self) == apart(other)
+
     @field_validator("objectives")
     @classmethod
     def _others(cls, value: dict[str, Goal], info: ValidationInfo) -> dict[str, Goal]:
