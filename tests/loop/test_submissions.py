@@ -80,6 +80,21 @@ def test_handed_in_with_no_session_it_is_measured_in_the_background(make_lab: An
     assert pending_submissions(folder) == [], "nothing is left lying about"
 
 
+def test_a_session_that_follows_the_contract_or_is_new_is_named(make_lab: Any, nightlab: Any) -> None:
+    lab = make_lab()
+    assert nightlab("wait", handed(lab, nightlab, WORSE), cwd=lab).code == 3
+    text = (lab.folder / "lab.toml").read_text()
+    for contract, edit, said in (
+        (text + "\n[notify]\nstall = 9\n", BETTER, "goes on, with what lab.toml says now of notify"),
+        (text.replace("amount = ", "amount = 1"), GENOME + "C = 1\n", "a new session"),
+    ):
+        lab.commit(**{"lab.toml": contract})
+        lab.write("genome.py", edit)
+        done = nightlab("try", "--no-wait", cwd=lab)
+        lab.git("checkout", "-q", "--", "genome.py")
+        assert done.code == 0 and said in done.err and done.out.startswith("try-"), done.err
+
+
 def test_an_edit_of_what_the_champion_moved_on_from(make_lab: Any, nightlab: Any) -> None:
     lab = make_lab()
     assert nightlab("wait", handed(lab, nightlab, BETTER.replace("B = 8", "B = 5")), cwd=lab).code == 0

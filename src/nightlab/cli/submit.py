@@ -77,9 +77,13 @@ def try_(
     measurer = submissions.SubmissionRunner(lab, handed.session, device, given)
     if no_wait:
         measurer.attend(handed)
+        if handed.opened:
+            typer.echo(handed.opened, err=True)
         typer.echo(json.dumps(handed.facts(), indent=1) if as_json else handed.id)
         return
     shown = view(quiet=True) if as_json else window(plain)
+    if handed.opened:
+        shown.say(handed.opened)
     try:
         submissions.measure_submissions(lab, handed.session, device, given, shown)
     except SessionBusy:

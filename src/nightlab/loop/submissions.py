@@ -43,7 +43,7 @@ SAID = 2000  # characters of it that count
 @dataclass(frozen=True, slots=True)
 class SubmissionStatus:
     """How far a candidate is. ``id`` is what to ask with, ``why`` the reason for which it was refused, or has to wait
-    because its session is ``paused``."""
+    because its session is ``paused``; ``opened`` says why it is in that session, where this is new or has changed."""
 
     session: str
     id: str
@@ -51,6 +51,7 @@ class SubmissionStatus:
     why: str = ""
     experiment: Experiment | None = None
     paused: bool = False
+    opened: str = ""
 
     @property
     def answered(self) -> bool:
@@ -82,9 +83,9 @@ def hand_over(
     if lab.is_dir():  # before a session is made for nothing
         _edited(Repo(lab), committed_contract(Repo(lab))[1].genome)
     try:
-        session, _ = start_session(lab, tag, device, allow, dirty_genome=True, prepare=False)
+        session, opened = start_session(lab, tag, device, allow, dirty_genome=True, prepare=False)
     except SessionBusy as busy:
-        session = open_session(lab, busy.tag)
+        session, opened = open_session(lab, busy.tag), ""
     kept = [experiment.candidate.commit for experiment in reversed(session.ledger.experiments(KEPT, "keep"))]
     session.close()
     repo = Repo(lab)
@@ -92,7 +93,8 @@ def hand_over(
     base, patch = repo.working_patch(edited, kept)
     if not patch:
         raise NightlabError(f"{', '.join(edited)} is as it was kept already", "edit it, then run this again")
-    return SubmissionStatus(session.tag, submit(session.folder, one_line(hypothesis), patch, base), "waiting")
+    name = submit(session.folder, one_line(hypothesis), patch, base)
+    return SubmissionStatus(session.tag, name, "waiting", opened=opened)
 
 
 def _edited(repo: Repo, genome: tuple[str, ...]) -> list[str]:
