@@ -60,6 +60,7 @@ class Known(peer_store.PeerStore):
         self.task, self.platform, self.entries = TASK, PLATFORM, session.shelf.entries
         self.trust, self.threats, self.doubtful, self.measured, self._said = {}, set(), {}, [], {}
         self.revoked: dict[str, int] = {}
+        self._retracted: dict[tuple[str, str], int] = {}
         self._fits, self._claims, self._verdicts = session.shelf.fits, session.shelf.claims, session.shelf.verdicts
         self._me = session.name
         self._draw, self.first = random.Random(session.name), 0
@@ -78,7 +79,7 @@ class Known(peer_store.PeerStore):
     def _published(self, author: str, kind: str) -> list[Entry]:
         return self.shelf.published(author, kind, self.session.side, self.session.synced)
 
-    def _findings_for(self, genome: str) -> Sequence[Entry]:
+    def findings_for(self, genome: str) -> Sequence[Entry]:
         return self.shelf.makers.get(genome, ())
 
     def _unproven_authors(self) -> list[str]:

@@ -558,7 +558,11 @@ def test_a_step_of_the_champion_that_probably_harms_is_left_out(
     known = {steps[0]: -2.0, steps[1]: 2.0}
     monkeypatch.setattr(StepEffects, "estimate", lambda self, sigma: known)
     champion = session.champion().candidate.commit
-    combine = Combiner(session, peers, paths, used := set()).combine
+    combiner = Combiner(session, peers, paths, used := set())
+    combine = combiner.combine
+    assert combine(champion, 1.0) is None, "of labs that were not named, and not measured, nothing is combined"
+    combiner = Combiner(session, peers, paths, used)
+    combiner.effects._trusted, combine = {one.author}, combiner.combine
     before = session.repo.run("for-each-ref", "refs/nightlab-pending").stdout
     patch, made = combine(champion, 1.0) or ("", None)
     assert made == FindingSource(theirs, without=(mine,))
@@ -590,17 +594,21 @@ def test_a_strangers_step_is_combined_once_a_lab_that_one_knows_has_measured_it(
     lost = one.claim(session, far(C=8), 20.0, against=[{"seed": 1, "value": 12.0}])
     patch = repo.diff(base, repo.commit_files(base, {"genome.py": far(A=1)}, "x"))
     against = [{"seed": 1, "value": 20.0}]
-    held = one.claim(session, far(A=1, C=8), 17.0, patch=patch, parent=before, against=against)
-    session.close()
+    claim = {"parent": before, "against": against, "inspired_by": [lost]}
+    held = one.claim(session, far(A=1, C=8), 17.0, patch=patch, **claim)
     one.sync()
     two.sync()
-    session = two.run(experiments=1)
-    assert session.champion().measurement.metric == 18, "that stranger's finding without what it stood on"
-    session.close()
-    session = two.run(far(B=1))
-    two.share(session)
-    session.close()
+    theirs = two.run(experiments=1)
+    assert theirs.champion().measurement.metric == 18, "that stranger's finding without what it stood on"
+    theirs.close()
+    theirs = two.run(far(B=1))
+    two.share(theirs)
+    theirs.close()
     two.sync()
+    patch = repo.diff(base, repo.commit_files(base, {"genome.py": far(C=0)}, "x"))
+    one.claim(session, far(A=1, C=8), 0.0, patch=patch, **claim)  # that genome again, by another patch
+    session.close()
+    one.sync()
     know(three, two)
     three.sync()
     session = three.run(far(C=5), experiments=1)
@@ -608,9 +616,10 @@ def test_a_strangers_step_is_combined_once_a_lab_that_one_knows_has_measured_it(
     *_, mine = (e.id for e in three.commons.entries()[two.author] if isinstance(e.signed.record, Finding))
     assert peers.heard() == [two.author] and lost in peers.entries
     paths = ProvenanceIndex(session, peers)
-    effects = StepEffects(session, peers, paths).estimate(1.0)
+    estimates = StepEffects(session, peers, paths)
+    effects = estimates.estimate(1.0)
     steps = {name: peers.entries[name].signed.record.genome for name in (held, mine, lost)}
-    assert steps[lost] not in effects, "what only a stranger measured"
+    assert steps[lost] not in effects and not estimates.maker(steps[lost]), "what only a stranger measured"
     assert effects[steps[held]] > 1 and effects[steps[mine]] > 1
     _, made = Combiner(session, peers, paths, set()).combine(session.champion().candidate.commit, 1.0) or ("", None)
     assert made and set(made.added) == {held, mine}

@@ -92,7 +92,9 @@ def test_a_session_that_follows_the_contract_or_is_new_is_named(make_lab: Any, n
         lab.write("genome.py", edit)
         done = nightlab("try", "--no-wait", cwd=lab)
         lab.git("checkout", "-q", "--", "genome.py")
-        assert done.code == 0 and said in done.err and done.out.startswith("try-"), done.err
+        assert done.code == 0 and said in done.err, done.err
+        nightlab("wait", done.out.strip(), cwd=lab)
+        wait(lambda: not any(is_running_now(one) for one in (lab.folder / ".nightlab").iterdir() if one.is_dir()))
 
 
 def test_an_edit_of_what_the_champion_moved_on_from(make_lab: Any, nightlab: Any) -> None:

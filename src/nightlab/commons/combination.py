@@ -52,9 +52,9 @@ class Combiner:
         for genome, effect in sorted(known.items(), key=lambda each: (-abs(each[1]), each[0])):
             add = effect > 0
             chosen = added if add else without
-            if (genome in here) == add or len(chosen) == MOST or not left:
+            if (genome in here) == add or genome in suspect or len(chosen) == MOST or not left:
                 continue
-            entry = self.peers.finding_for(genome, "", suspect)
+            entry = self.effects.maker(genome)
             if entry is None or not self._allowed(entry, add):
                 continue
             left -= 1
@@ -72,14 +72,15 @@ class Combiner:
         return patch, FindingSource(first, beside=tuple(others), without=tuple(sorted(without)))
 
     def _suspect(self) -> set[str]:
-        """The findings of combinations that gave no number: they must run by themselves before they are in another."""
+        """The genomes of steps in combinations that gave no number: these must run by themselves before they are in
+        another."""
         found = set[str]()
         for event in self.peers.measured:
             if event.alone and event.runs:
                 found.discard(event.target)
             elif not event.runs:
                 found.update((event.target, *event.beside, *event.without))
-        return found
+        return {entry.made for name in found if (entry := self.peers.entries.get(name))}
 
     def _allowed(self, entry: Entry, add: bool) -> bool:
         """Whether a finding may be added or taken back."""

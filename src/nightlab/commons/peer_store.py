@@ -50,6 +50,7 @@ class PeerStore:
         self._chains, self._me = commons.entries(), own_author()
         self.revoked: dict[str, int] = {}
         """Authors whose key was revoked, and the ``seq`` from which their records have no weight."""
+        self._retracted: dict[tuple[str, str], int] = {}
         self._transfers: dict[str, list[tuple[str, Transfer]]] = {}
         self._read: dict[str, int] = {}
         self._records: dict[str, dict[str, list[Entry]]] = {}
@@ -151,7 +152,7 @@ class PeerStore:
 
     def finding_for(self, genome: str, author: str, but: Container[str]) -> Entry | None:
         """A finding that made ``genome``, not in ``but``: by ``author`` if possible, else by the most trusted one."""
-        found = [entry for entry in self._findings_for(genome) if not (entry.id in but or self.is_revoked(entry.id))]
+        found = [entry for entry in self.findings_for(genome) if entry.id not in but]
         return max(found, key=lambda e: (e.author == author, self.trust_in(e.author).value), default=None)
 
     def offers(
@@ -254,7 +255,7 @@ class PeerStore:
                 self._records.setdefault(name, {}).setdefault(entry.kind, []).append(entry)
                 if entry.made:
                     self._makers.setdefault(entry.made, []).append(entry)
-                if entry.kind in ("transfer", "revocation"):
+                if entry.kind in ("transfer", "revocation", "retraction"):
                     self._index_rare(entry)
             self._read[name] = len(published)
 
@@ -263,6 +264,8 @@ class PeerStore:
         if isinstance(record, Transfer):
             self._transfers.setdefault(record.target, []).append((entry.author, record))
             self._fits.pop(record.target, None)
+        if isinstance(record, Retraction):
+            self._retracted.setdefault((entry.author, record.target), entry.seq)
         if isinstance(record, Revocation):
             self.revoked[record.key] = min(record.since, self.revoked.get(record.key, record.since))
 
@@ -276,14 +279,13 @@ class PeerStore:
         entry = self.entries.get(target)
         return entry is not None and entry.seq >= self.revoked.get(entry.author, math.inf)
 
-    def _findings_for(self, genome: str) -> Sequence[Entry]:
-        return self._makers.get(genome, ())
+    def findings_for(self, genome: str) -> Sequence[Entry]:
+        """The findings that say they made ``genome``, without those that a revoked key signed."""
+        return [entry for entry in self._makers.get(genome, ()) if not self.is_revoked(entry.id)]
 
     def _is_retracted(self, entry: Entry) -> bool:
-        return any(
-            isinstance(e.signed.record, Retraction) and e.signed.record.target == entry.id
-            for e in self._published(entry.author, "retraction")
-        )
+        """Whether its author asked not to try it: by a record from before a revocation of the key."""
+        return self._retracted.get((entry.author, entry.id), math.inf) < self.revoked.get(entry.author, math.inf)
 
     def _heard_of(self) -> list[str]:
         """The authors who were named, and those of whom something was measured here, or by proven labs."""

@@ -6,9 +6,10 @@ steps; it is made of its parent's steps and its own.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-from nightlab.commons.effects import LATEST, GenomeValue, estimate
+from nightlab.commons.effects import GenomeValue, estimate
+from nightlab.commons.entry import Entry
 from nightlab.commons.finding import COMMONS_PROPOSER, FindingSource, contestant_for
 from nightlab.commons.peer_store import PER_AUTHOR, PeerStore
 from nightlab.commons.provenance import STEPS, ProvenanceIndex
@@ -21,8 +22,6 @@ RECENT = 200  # latest experiments, and kept ones, that are read
 MOST_RECORDS = 2500  # latest findings of all labs together, and as many verifications
 TRIALS = 4  # that count of one genome in another lab: more are only a claim
 
-Named = tuple[str, GenomeValue]  # what a genome was measured at, with the genome's name
-
 
 class StepEffects:
     """A session's estimate of what each step gains, by its own measurements and those of labs that it trusts."""
@@ -33,14 +32,19 @@ class StepEffects:
         self._ideas: dict[int, float | None] = {}
         self._steps: dict[str, frozenset[str]] = {}
         self._added: dict[str, frozenset[str]] = {}
-        self._base = 0.0
+        self._trusted: set[str] = set()
+        self._run: set[str] = set()
+        """The findings that ran here or in trusted labs: what any other author's record says of a genome is a claim."""
 
     def estimate(self, sigma: float) -> dict[str, float]:
-        """The effect of each step that was measured here or in a trusted lab, by any author.
-
-        ``sigma``: the seed-to-seed noise here. Other authors' numbers count too, with the trust in them.
-        """
+        """The effect of each step, by all that was measured so far. ``sigma``: the seed-to-seed noise here."""
         self._steps, self._added, ledger = {}, {}, self.session.ledger
+        heard = self.peers.heard()
+        each = max(min(PER_AUTHOR, MOST_RECORDS // max(len(heard), 1)), 1)
+        told = {name: list(self._told(name, each)) for name in heard}
+        self._trusted = set(heard)
+        self._run = {name for event in self.peers.measured for name in _tried(event)}
+        self._run |= {name for records in told.values() for record in records for name in _tried(record)}
         self._kept = {
             self.paths.id(one.candidate.commit): one
             for one in (*ledger.experiments(RECENT, "keep"), ledger.experiment(0))
@@ -48,17 +52,26 @@ class StepEffects:
         for experiment in ledger.experiments(RECENT):
             if experiment.number not in self._ideas and experiment.verdict:
                 self._ideas[experiment.number] = self._gain_of_idea(experiment)
-        self._base = average(list(contestant_for(self.session, ledger.experiment(0)).values().values()))
-        here, told = list(self._measured_here()), list(self._told_by(self.peers.heard()))
-        measured = frozenset[str]().union(*(value.steps for _, value in (*here, *told)))
         values: dict[tuple[str, str], GenomeValue] = {}
-        for name, value in (*self._told_by_others(measured), *here, *told):
+        for name, value in self._values(told):
             known = values.get((value.by, name))
             if known is None or value.trials > known.trials:  # of one genome the mean of the most trials
                 values[value.by, name] = value
         ideas = [gain for gain in self._ideas.values() if gain is not None]
-        found = estimate(list(values.values()), ideas, sigma)
-        return {step: effect for step, effect in found.items() if step in measured}
+        return estimate(list(values.values()), ideas, sigma)
+
+    def maker(self, genome: str) -> Entry | None:
+        """The finding that made a genome: by this lab or a trusted one, or one that ran there, if any."""
+        found = [one for one in self.peers.findings_for(genome) if one.id in self._run or self._is_trusted(one)]
+
+        def weight(entry: Entry) -> tuple[bool, bool, float]:
+            trusted = self._is_trusted(entry)
+            return not self.peers.is_barred(entry), trusted, self.peers.trust_in(entry.author).value
+
+        return max(found, key=weight, default=None)
+
+    def _is_trusted(self, entry: Entry) -> bool:
+        return entry.author in self._trusted or self.peers.is_own(entry)
 
     def of(self, genome: str, depth: int = STEPS) -> frozenset[str]:
         """The steps that a genome is made of, as far as its parents are known here."""
@@ -70,15 +83,15 @@ class StepEffects:
         return self._steps[genome]
 
     def added_by(self, findings: Iterable[str], depth: int = STEPS) -> frozenset[str]:
-        """The steps that findings added to their parents: of what came from others, theirs."""
+        """The steps that findings added to their parents: of what trusted labs say came from others, theirs."""
         found = frozenset[str]()
         for name in findings:
             if name not in self._added:
                 self._added[name] = frozenset()  # as in ``of``
                 entry = self.peers.entries.get(name)
                 finding = entry.signed.record if entry else None
-                if isinstance(finding, Finding):
-                    others = finding.inspired_by if depth else ()
+                if entry and isinstance(finding, Finding):
+                    others = finding.inspired_by if depth and self._is_trusted(entry) else ()
                     self._added[name] = self.added_by(others, depth - 1) if others else frozenset({finding.genome})
             found |= self._added[name]
         return found
@@ -103,11 +116,11 @@ class StepEffects:
                 made = FindingSource.of(own.candidate.source)
                 return self._changed(parent, made.added, made.without, depth)
             return self.of(parent, depth) | {genome}
-        entry = self.peers.finding_for(genome, "", ())
+        entry = self.maker(genome)
         finding = entry.signed.record if entry else None
         if entry is None or not isinstance(finding, Finding):
             return frozenset({genome})  # all that it is made of, as one step
-        return self._changed(finding.parent, [entry.id], finding.without, depth)
+        return self._changed(finding.parent, [entry.id], finding.without if self._is_trusted(entry) else (), depth)
 
     def _changed(self, parent: str, added: Iterable[str], without: Iterable[str], depth: int = STEPS) -> frozenset[str]:
         return (self.of(parent, depth) | self.added_by(added)) - self.added_by(without)
@@ -118,47 +131,49 @@ class StepEffects:
 
     # -- what genomes were measured at -------------------------------------------------------------
 
-    def _value(self, steps: frozenset[str], runs: Sequence[float], by: str = "") -> GenomeValue:
-        """A lab's mean over ``runs``, as the gain over the baseline here."""
-        word = self.peers.trust_in(by).value if by else 1.0
-        return GenomeValue(steps, self.session.metric.gain(self._base, average(runs)), len(runs), by, word)
+    def _values(self, told: Mapping[str, Sequence[Finding | Verification]]) -> Iterator[tuple[str, GenomeValue]]:
+        """Every measurement, here and in trusted labs, each with a name of its genome."""
+        ledger = self.session.ledger
+        first = ledger.experiment(0)
+        base = average(list(contestant_for(self.session, first).values().values()))
 
-    def _measured_here(self) -> Iterator[Named]:
+        def value(steps: frozenset[str], runs: Sequence[float], by: str = "", word: float = 1.0) -> GenomeValue:
+            return GenomeValue(steps, self.session.metric.gain(base, average(runs)), len(runs), by, word)
+
         for genome, own in self._kept.items():
             if runs := list(contestant_for(self.session, own).values().values()):
-                yield genome, self._value(self.of(genome), runs)
+                yield genome, value(self.of(genome), runs)
         for event in self.peers.measured:
             if event.runs and not event.adopted:  # what was adopted is kept
                 runs = [run["value"] for run in event.runs]
-                yield f"experiment {event.number} {event.target}", self._value(self._measured(event), runs)
+                yield f"experiment {event.number} {event.target}", value(self._measured(event), runs)
                 if event.against:
-                    yield event.parent, self._value(self.of(event.parent), [run["value"] for run in event.against])
+                    yield event.parent, value(self.of(event.parent), [run["value"] for run in event.against])
+        for name, records in told.items():
+            word = self.peers.trust_in(name).value
+            for genome, steps, trials in (one for record in records for one in self._numbers(record)):
+                if trials:
+                    yield genome, value(steps, [run.value for run in trials[:TRIALS]], name, word)
 
-    def _told_by(self, heard: Sequence[str]) -> Iterator[Named]:
-        """What trusted labs measured of this task."""
-        peers, most = self.peers, max(min(PER_AUTHOR, MOST_RECORDS // max(len(heard), 1)), 1)
-        for name in heard:
-            for _, finding in peers.considered(name, most):
-                yield from self._claimed(finding)
-            for record in list(peers.verifications(name))[-most:]:
-                if record.task == peers.task.id:
-                    yield from self._said(name, f"record {record.seq}", self._measured(record), record.runs)
-                    yield from self._said(name, record.parent, self.of(record.parent), record.against)
+    def _told(self, name: str, most: int) -> Iterator[Finding | Verification]:
+        """What another lab published of this task's trials: its kept findings, and verifications."""
+        peers = self.peers
+        for _, finding in peers.considered(name, most):
+            if finding.status == "keep" and peers.comparable(finding):
+                yield finding
+        yield from (record for record in list(peers.verifications(name))[-most:] if record.task == peers.task.id)
 
-    def _told_by_others(self, measured: frozenset[str]) -> Iterator[Named]:
-        """What all other authors say of their steps in the genomes that this lab, or a trusted one, measured."""
-        peers, heard = self.peers, set(self.peers.heard())
-        there = (entry for step in measured if (entry := peers.finding_for(step, "", ())))
-        theirs = [one for one in there if not (one.author in heard or peers.is_own(one) or peers.is_barred(one))]
-        for entry in sorted(theirs, key=lambda one: one.id)[:LATEST]:
-            assert isinstance(entry.signed.record, Finding)
-            yield from self._claimed(entry.signed.record)
+    def _numbers(self, record: Finding | Verification) -> Iterator[tuple[str, frozenset[str], Sequence[Run]]]:
+        """Names of the two genomes that a record compares, their steps, and the trials."""
+        if isinstance(record, Finding):
+            yield record.genome, self.of(record.genome), record.runs
+        else:
+            yield f"record {record.seq}", self._measured(record), record.runs
+        yield record.parent, self.of(record.parent), record.against
 
-    def _claimed(self, finding: Finding) -> Iterator[Named]:
-        if finding.status == "keep" and self.peers.comparable(finding):
-            yield from self._said(finding.author, finding.genome, self.of(finding.genome), finding.runs)
-            yield from self._said(finding.author, finding.parent, self.of(finding.parent), finding.against)
 
-    def _said(self, by: str, genome: str, steps: frozenset[str], runs: Sequence[Run]) -> Iterator[Named]:
-        if runs:
-            yield genome, self._value(steps, [run.value for run in runs[:TRIALS]], by)
+def _tried(record: FindingVerified | Finding | Verification) -> Sequence[str]:
+    """The findings whose steps a lab had in the trials that it tells of."""
+    if not record.runs:
+        return ()
+    return record.inspired_by if isinstance(record, Finding) else (record.target, *record.along, *record.beside)
