@@ -259,7 +259,7 @@ def test_check_says_what_came_of_the_last_attacks(make_lab: Any) -> None:
     made.commit(**{"lab.toml": text, "genome.py": "A, B = 2.0, 8\n"})
     assert "before genome.py changed" in said()[0] and not said()[1]
     record_redteam(repo.lab, "0" * 40, 0.0, [], 8)
-    assert "changed" in said()[0] and not said()[1], "where that commit is gone"
+    assert "before the lab changed" in said()[0] and not said()[1], "that commit is gone"
     record_redteam(repo.lab, commit, 0.0, ["clock", "NaN"], 8)
     assert "2 of 8 attacks would be kept" in said()[0] and not said()[1]
 

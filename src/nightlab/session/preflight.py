@@ -242,7 +242,7 @@ def attacked(repo: Repo, lab: LabConfig) -> Check:
     try:
         changed = changed_since(repo, found.commit, contract_at(repo, found.commit)[0], lab)
     except NightlabError:  # the commit is gone, or its contract is of an older version
-        changed = [CONTRACT]
+        changed = ["the lab"]
     if changed:
         words = f"its metric was last attacked on {day}, before {', '.join(changed[:3])} changed"
         return Check(words, False, "nightlab redteam", fatal=False)
