@@ -606,7 +606,7 @@ def test_a_strangers_step_is_combined_once_a_lab_that_one_knows_has_measured_it(
     theirs.close()
     two.sync()
     patch = repo.diff(base, repo.commit_files(base, {"genome.py": far(C=0)}, "x"))
-    one.claim(session, far(A=1, C=8), 0.0, patch=patch, **claim)  # that genome again, by another patch
+    copy = one.claim(session, far(A=1, C=8), 0.0, patch=patch, **claim)  # that genome again, by another patch
     session.close()
     one.sync()
     know(three, two)
@@ -618,11 +618,21 @@ def test_a_strangers_step_is_combined_once_a_lab_that_one_knows_has_measured_it(
     paths = ProvenanceIndex(session, peers)
     estimates = StepEffects(session, peers, paths)
     effects = estimates.estimate(1.0)
-    steps = {name: peers.entries[name].signed.record.genome for name in (held, mine, lost)}
-    assert steps[lost] not in effects and not estimates.maker(steps[lost]), "what only a stranger measured"
+    steps = {name: peers.entries[name].signed.record.genome for name in (held, mine, lost)} | {held: held}
+    assert not effects.keys() & {lost, steps[lost]}, "what only a stranger measured"
+    assert not any(estimates.maker(step) for step in (lost, steps[lost], some_hash(far(A=1, C=8))))
     assert effects[steps[held]] > 1 and effects[steps[mine]] > 1
-    _, made = Combiner(session, peers, paths, set()).combine(session.champion().candidate.commit, 1.0) or ("", None)
-    assert made and set(made.added) == {held, mine}
+
+    def combined() -> set[str]:
+        found = Combiner(session, peers, paths, set()).combine(session.champion().candidate.commit, 1.0)
+        return set(found[1].added) if found else set()
+
+    assert combined() == {held, mine}
+    peers.measured.append(FindingVerified(9, copy, one.author))
+    assert combined() == {held, mine}, "a copy that crashed says nothing of the genome that it names"
+    numbers = {"verdict": "confirmed", "runs": [{"seed": 1, "value": 3.0}], "against": [{"seed": 1, "value": 11.0}]}
+    peers.measured.append(FindingVerified(10, copy, one.author, along=(lost,), **numbers))
+    assert lost not in combined(), "what was on the way to another has not run by itself"
 
 
 def test_after_a_combination_that_failed_findings_are_tried_one_by_one(user: Callable[..., User]) -> None:

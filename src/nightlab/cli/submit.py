@@ -75,15 +75,15 @@ def try_(
         return
     handed = submissions.hand_over(lab, tag, typed(hypothesis), device, given)
     measurer = submissions.SubmissionRunner(lab, handed.session, device, given)
+    if handed.opened and (no_wait or as_json):
+        typer.echo(handed.opened, err=True)
     if no_wait:
         measurer.attend(handed)
-        if handed.opened:
-            typer.echo(handed.opened, err=True)
         typer.echo(json.dumps(handed.facts(), indent=1) if as_json else handed.id)
         return
     shown = view(quiet=True) if as_json else window(plain)
     if handed.opened:
-        shown.say(handed.opened)
+        shown.say(handed.opened)  # as JSON it is quiet
     try:
         submissions.measure_submissions(lab, handed.session, device, given, shown)
     except SessionBusy:

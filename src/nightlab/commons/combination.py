@@ -49,13 +49,13 @@ class Combiner:
         repo, suspect = self.session.repo, self._suspect()
         commits, added, without = [champion], list[str](), list[str]()
         expected, left = 0.0, TRIES
-        for genome, effect in sorted(known.items(), key=lambda each: (-abs(each[1]), each[0])):
+        for step, effect in sorted(known.items(), key=lambda each: (-abs(each[1]), each[0])):
             add = effect > 0
             chosen = added if add else without
-            if (genome in here) == add or genome in suspect or len(chosen) == MOST or not left:
+            if (step in here) == add or len(chosen) == MOST or not left:
                 continue
-            entry = self.effects.maker(genome)
-            if entry is None or not self._allowed(entry, add):
+            entry = self.effects.maker(step)
+            if entry is None or entry.id in suspect or not self._allowed(entry, add):
                 continue
             left -= 1
             if after := self._applied(champion, commits[-1], entry, reverse=not add):
@@ -72,23 +72,23 @@ class Combiner:
         return patch, FindingSource(first, beside=tuple(others), without=tuple(sorted(without)))
 
     def _suspect(self) -> set[str]:
-        """The genomes of steps in combinations that gave no number: these must run by themselves before they are in
-        another."""
+        """The findings of combinations that gave no number: they must run by themselves before they are in another."""
         found = set[str]()
         for event in self.peers.measured:
             if event.alone and event.runs:
                 found.discard(event.target)
             elif not event.runs:
                 found.update((event.target, *event.beside, *event.without))
-        return {entry.made for name in found if (entry := self.peers.entries.get(name))}
+        return found
 
     def _allowed(self, entry: Entry, add: bool) -> bool:
-        """Whether a finding may be added or taken back."""
+        """Whether a finding may be added, or taken back: of what is in the champion, all may."""
         finding = entry.signed.record
         assert isinstance(finding, Finding)
-        if self.peers.is_barred(entry) or (add and self.peers.trust_in(entry.author).quarantined):
-            return False
-        return not (add and (self.peers.is_own(entry) or self.peers.obstacle(entry, finding)))
+        if not add:
+            return True
+        barred = self.peers.is_barred(entry) or self.peers.trust_in(entry.author).quarantined
+        return not (barred or self.peers.is_own(entry) or self.peers.obstacle(entry, finding))
 
     def _applied(self, champion: str, commit: str, entry: Entry, reverse: bool) -> str:
         """The commit with a finding's patch applied, or taken back; empty where that is not possible or no change."""

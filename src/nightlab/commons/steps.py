@@ -1,12 +1,14 @@
 """The steps that genomes are made of, here and in other labs, and what each of them gains.
 
-A step is one idea's change, named by the genome that it first made. A genome that took over others' findings has their
-steps; it is made of its parent's steps and its own.
+A step is one idea's change, named by the genome that it first made; a stranger's by its finding's id, because any
+record can say that it made a genome. A genome that took over others' findings has their steps; it is made of its
+parent's steps and its own.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import chain
 
 from nightlab.commons.effects import GenomeValue, estimate
 from nightlab.commons.entry import Entry
@@ -34,7 +36,7 @@ class StepEffects:
         self._added: dict[str, frozenset[str]] = {}
         self._trusted: set[str] = set()
         self._run: set[str] = set()
-        """The findings that ran here or in trusted labs: what any other author's record says of a genome is a claim."""
+        """The findings that ran here or in trusted labs, and were not refuted."""
 
     def estimate(self, sigma: float) -> dict[str, float]:
         """The effect of each step, by all that was measured so far. ``sigma``: the seed-to-seed noise here."""
@@ -43,8 +45,9 @@ class StepEffects:
         each = max(min(PER_AUTHOR, MOST_RECORDS // max(len(heard), 1)), 1)
         told = {name: list(self._told(name, each)) for name in heard}
         self._trusted = set(heard)
-        self._run = {name for event in self.peers.measured for name in _tried(event)}
-        self._run |= {name for records in told.values() for record in records for name in _tried(record)}
+        tried = [_tried(event) for event in self.peers.measured]
+        tried += [_tried(one) for one in chain(*told.values()) if isinstance(one, Verification)]
+        self._run = set(chain(*tried))
         self._kept = {
             self.paths.id(one.candidate.commit): one
             for one in (*ledger.experiments(RECENT, "keep"), ledger.experiment(0))
@@ -60,15 +63,14 @@ class StepEffects:
         ideas = [gain for gain in self._ideas.values() if gain is not None]
         return estimate(list(values.values()), ideas, sigma)
 
-    def maker(self, genome: str) -> Entry | None:
-        """The finding that made a genome: by this lab or a trusted one, or one that ran there, if any."""
-        found = [one for one in self.peers.findings_for(genome) if one.id in self._run or self._is_trusted(one)]
-
-        def weight(entry: Entry) -> tuple[bool, bool, float]:
-            trusted = self._is_trusted(entry)
-            return not self.peers.is_barred(entry), trusted, self.peers.trust_in(entry.author).value
-
-        return max(found, key=weight, default=None)
+    def maker(self, step: str) -> Entry | None:
+        """The finding that adds a step: by this lab or a trusted one, or a stranger's that ran there; else None."""
+        if step in self._run and step in self.peers.entries:
+            return self.peers.entries[step]
+        found = [one for one in self.peers.findings_for(step) if self._is_trusted(one)]
+        return max(
+            found, key=lambda one: (not self.peers.is_barred(one), self.peers.trust_in(one.author).value), default=None
+        )
 
     def _is_trusted(self, entry: Entry) -> bool:
         return entry.author in self._trusted or self.peers.is_own(entry)
@@ -91,8 +93,10 @@ class StepEffects:
                 entry = self.peers.entries.get(name)
                 finding = entry.signed.record if entry else None
                 if entry and isinstance(finding, Finding):
-                    others = finding.inspired_by if depth and self._is_trusted(entry) else ()
-                    self._added[name] = self.added_by(others, depth - 1) if others else frozenset({finding.genome})
+                    trusted = self._is_trusted(entry)
+                    others = finding.inspired_by if depth and trusted else ()
+                    own = frozenset({finding.genome if trusted else name})
+                    self._added[name] = self.added_by(others, depth - 1) if others else own
             found |= self._added[name]
         return found
 
@@ -116,7 +120,8 @@ class StepEffects:
                 made = FindingSource.of(own.candidate.source)
                 return self._changed(parent, made.added, made.without, depth)
             return self.of(parent, depth) | {genome}
-        entry = self.maker(genome)
+        ran = (one for one in self.peers.findings_for(genome) if one.id in self._run)
+        entry = self.maker(genome) or next(ran, None)
         finding = entry.signed.record if entry else None
         if entry is None or not isinstance(finding, Finding):
             return frozenset({genome})  # all that it is made of, as one step
@@ -172,8 +177,6 @@ class StepEffects:
         yield record.parent, self.of(record.parent), record.against
 
 
-def _tried(record: FindingVerified | Finding | Verification) -> Sequence[str]:
-    """The findings whose steps a lab had in the trials that it tells of."""
-    if not record.runs:
-        return ()
-    return record.inspired_by if isinstance(record, Finding) else (record.target, *record.along, *record.beside)
+def _tried(said: FindingVerified | Verification) -> Sequence[str]:
+    """The findings that ran in the trial that a measurement tells of, without those on the way to one of them."""
+    return () if said.verdict == "refuted" or not said.runs else (said.target, *said.beside)
