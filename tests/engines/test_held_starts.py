@@ -15,7 +15,7 @@ from support.processes import living, wait
 
 from nightlab.core.types import Measurement, Trial
 from nightlab.engines import slots
-from nightlab.engines.local.held import SHARE, HeldStart, worth_holding
+from nightlab.engines.local.held import SAMPLE, SHARE, HeldStart, worth_holding
 from nightlab.engines.local.outcome import TrialEnded
 from nightlab.engines.slots import WHOLE
 from nightlab.session.session import detect_sandbox
@@ -94,6 +94,19 @@ def test_its_trial_may_begin_before_it_has_come_that_far(box: Any) -> None:
     assert measured.metric == 1 and (one.engine.folder / "t2" / "born").exists(), measured.detail
     assert measured.overhead and measured.overhead["start ahead"] > 0.7, "of what came before, too"
     assert one.engine.log("t2").split() == ["BEFORE", "COMPILED", "METRIC", "loss=1"]
+
+
+def test_it_goes_on_where_its_folder_is_renamed_before_it_hears_of_it(box: Any) -> None:
+    one = box(COMPILES)
+    trial = trial_of(one)
+    folder = hold(one, trial)
+    wait(lambda: "COMPILED" in said(folder))
+    folder.rename(other := folder.with_name("renamed"))
+    with pytest.raises(AssertionError):
+        wait(lambda: ended(one), 2 * SAMPLE + 0.3)
+    other.rename(folder)
+    measured = run(one, trial)
+    assert measured.metric == 1 and (one.engine.folder / "t2" / "born").exists(), measured.detail
 
 
 def test_what_it_computes_after_its_signal_is_training(box: Any) -> None:

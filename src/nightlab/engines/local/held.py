@@ -51,14 +51,16 @@ def worth_holding(free: Figures | None, lately: Sequence[float], amount: float) 
 class HeldStart:
     """Runs the program of the trial in ``folder``, whose imports are made, in its supervisor.
 
+    The folder is looked at by a descriptor: it is renamed once the trial begins, before there is a line that says so.
     ``signalled``: CPU seconds of the candidate at its start signal, once that has come.
     """
 
     def __init__(
         self, spec: dict[str, Any], folder: Path, launch: Launch, beside: Beside, sampler: ResourceSampler
     ) -> None:
-        self.spec, self.folder, self.launch, self.beside, self.sampler = spec, folder, launch, beside, sampler
+        self.spec, self.launch, self.beside, self.sampler = spec, launch, beside, sampler
         self.children = launch.children
+        self.folder = Path(f"/proc/self/fd/{os.open(folder, os.O_RDONLY | os.O_DIRECTORY)}")  # held on Linux alone
         self.begun = self.sampled = time.monotonic()
         self.signalled: float | None = None
 
@@ -69,6 +71,7 @@ class HeldStart:
 
     def run(self, orders: int, exits: int) -> str:
         """Until there is a line of ``orders``, as ``read_line``. Raises TrialEnded where it does what it may not."""
+        self.beside.move(self.folder, self.spec)
         self.beside.begin(ahead=True)
         self.launch.begin()
         while True:
