@@ -21,7 +21,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from commons import PLANTED, Lab, author, commons_of, consistent, lie, trust_of, until
+from commons import PLANTED, Lab, author, commons_of, consistent, findings, lie, trust_of, until
 from machine import table
 
 STEP = 10  # experiments of a turn
@@ -161,6 +161,7 @@ def finish(
     for each in staying:
         each.leave()
     names, rows = {author(each.lab) for each in liars}, []
+    lies = {name for each in liars for name in findings(finder.lab, each.lab)}
     after, tried = list[float](), 0
     for words, some in (
         ("remote", [m for m in staying if not (m.gossips or m.liar or m in late or m is finder)]),
@@ -169,13 +170,14 @@ def finish(
     ):
         times = [at - found for m in some if (at := m.lab.adopted()) is not None]
         notes = [note for m in some for note in m.lab.verified()]
-        lies = [note for note in notes if note.author in names]
-        assert not any(note.adopted for note in lies), "nobody adopts a lie"
+        adopted = {name for note in notes if note.adopted for name in (note.target, *note.along, *note.beside)}
+        assert not adopted & lies, "nobody adopts a lie, not in a combination either"
         shut = [name in names and trust.quarantined for m in some for name, trust in trust_of(m.lab).items()]
-        after, tried = after + times, tried + len(lies)
+        spent = sum(note.target in lies for note in notes)
+        after, tried = after + times, tried + spent
         rows.append([
             words, len(some), len(times), f"{statistics.median(times):.0f} s" if times else "-",
-            f"{max(times):.0f} s" if times else "-", f"{len(lies) / len(some):.1f}", f"{sum(shut) / len(some):.1f}",
+            f"{max(times):.0f} s" if times else "-", f"{spent / len(some):.1f}", f"{sum(shut) / len(some):.1f}",
             sum(m.killed for m in some), sum(m.away for m in some),
         ])  # fmt: skip
     columns = ("labs", "number", "adopted it", "median after the find", "last", "trials on lies each")

@@ -58,6 +58,41 @@ def test_an_absurd_number_moves_little() -> None:
     assert estimate([*honest, *huge], [], SIGMA)["step 5"] < -2.0
 
 
+@pytest.mark.parametrize("word", [0.6, 0.95])
+@pytest.mark.parametrize("ideas", [[], [-0.5] * 9])
+@pytest.mark.parametrize("large", [20.0, 500.0, 1e5])
+def test_what_rides_with_a_large_gain_has_no_part_in_it(large: float, ideas: list[float], word: float) -> None:
+    """Also in a lab that has measured none of it."""
+    told = [
+        GenomeValue(frozenset(), 0.0, 2, "x", word),
+        GenomeValue(frozenset({"large"}), large, 2, "x", word),
+        GenomeValue(frozenset({"large", "harm"}), 0.3 * large, 1, "x", word),
+        *(GenomeValue(frozenset({"large", f"small {n}"}), large - 3, 1, "x", word) for n in range(6)),
+    ]
+    known = estimate([GenomeValue(frozenset(), 0.0, 2), *told], ideas, SIGMA)
+    assert known["large"] == pytest.approx(large, rel=0.2)
+    assert all(effect < 0 for step, effect in known.items() if step != "large"), known
+
+
+@pytest.mark.parametrize("wild", [-1e6, 1e6])
+def test_a_lab_that_says_absurd_things_of_others_steps_moves_little(wild: float) -> None:
+    every = frozenset(TRUE)
+    lie = [GenomeValue(every, wild, 4, "liar", 0.7), GenomeValue(frozenset(), 0.0, 4, "liar", 0.7)]
+    lie.append(GenomeValue(every | {"own"}, -wild, 4, "liar", 0.7))
+    known = estimate([*values(6, 5), *lie], [-0.5] * 9, SIGMA)
+    assert off_by(known) < off_by(estimate(values(6, 5), [-0.5] * 9, SIGMA)) + 0.3
+
+
+STEPS, WORDS = st.frozensets(st.sampled_from("abcdef")), st.floats(0.1, 1)
+GAINS, LABS = st.floats(allow_nan=False), st.sampled_from(["", "x", "y"])
+MEASURED = st.builds(GenomeValue, STEPS, GAINS, st.integers(1, 99), LABS, WORDS)
+
+
+@given(st.lists(MEASURED, max_size=12), st.lists(st.floats(-1e12, 1e12), max_size=9), st.floats(0, 1e9))
+def test_every_estimate_is_a_number(measured: list[GenomeValue], ideas: list[float], sigma: float) -> None:
+    assert all(map(math.isfinite, estimate(measured, ideas, sigma).values()))
+
+
 def test_the_word_of_a_lab_counts_as_far_as_it_is_trusted() -> None:
     said = [
         (GenomeValue(frozenset(), 0.0, 4, "x", word), GenomeValue(frozenset({"a"}), 3.0, 1, "x", word))
