@@ -32,10 +32,12 @@ from nightlab.commons.trust import (
     ThreatWarning,
     Trust,
     compare,
+    exceeds_zero,
     priority,
     shortfall,
     threats,
     trust,
+    weigh,
 )
 
 NOW = 1_000_000_000.0
@@ -135,7 +137,18 @@ def test_what_counts_as_confirmed() -> None:
     assert compare(0.01, 0.005, 0.01, one_each) == "inconclusive", "small claims earn nothing"
     assert compare(0.05, 0.0, 0.01, one_each) == "inconclusive"
     assert compare(0.05, 0.0, 0.01, (9, 9, 9, 9)) == "refuted", "more trials see more"
-    assert compare(1.0, 1.0, 0.0, ()) == "confirmed" and compare(1.0, 0.9, 0.0, ()) == "refuted"
+    assert compare(1.0, 1.0, 0.0, ()) == "confirmed" and compare(1.0, 0.6, 0.0, ()) == "refuted"
+
+
+def test_a_large_gain_that_is_a_little_smaller_on_another_machine_holds() -> None:
+    """A budget of seconds buys fewer steps on a slower one: of a gain of a hundred sigma a tenth is ten."""
+    one_each = (1, 1, 1, 1)
+    assert compare(1.0, 0.8, 0.01, one_each) == "confirmed"
+    assert compare(1.0, 0.6, 0.01, one_each) == "refuted", "but nobody claims half as much again for nothing"
+    for mine, weights in ((0.8, (1.0, 0.0)), (0.6, (0.0, 2.0)), (0.0, (0.0, 4.0))):
+        short, shown = shortfall(1.0, mine, 0.01, one_each), exceeds_zero(mine, 0.01, one_each)
+        verdict = compare(1.0, mine, 0.01, one_each)
+        assert weigh(PeerVerdict("x", "a", verdict, NOW, short=short, shown=shown), NOW) == weights
 
 
 def waste(rounds: int, claims: float, *, elsewhere: bool = False) -> int:
@@ -158,7 +171,7 @@ def waste(rounds: int, claims: float, *, elsewhere: bool = False) -> int:
         spent += lies
         said, true = (claims * sigma, 0.0) if lies else (0.02, 0.02)
         mine, one_each = true + draw.gauss(0, sigma), (1, 1, 1, 1)
-        short, shown = shortfall(said, mine, sigma, one_each), shortfall(mine, 0.0, sigma, one_each)
+        short, shown = shortfall(said, mine, sigma, one_each), exceeds_zero(mine, sigma, one_each)
         verdict = compare(said, mine, sigma, one_each)
         at = NOW + n * 1e-3
         judgements.append(PeerVerdict(chosen.id, chosen.author, verdict, at, lies and elsewhere, "", short, shown))

@@ -21,7 +21,7 @@ from nightlab.commons.queue import PARTLY, FindingOffer, draw_strangers, novelty
 from nightlab.commons.record import Finding, Retraction, Revocation, Threat, Transfer, Verification, gain
 from nightlab.commons.second_hand import probability, said_of, visible
 from nightlab.commons.strangers import records, size_of
-from nightlab.commons.trust import EPOCH, PeerVerdict, ThreatWarning, Trust, priority, shortfall, threats, trust
+from nightlab.commons.trust import EPOCH, PeerVerdict, ThreatWarning, Trust, exceeds_zero, priority, threats, trust
 from nightlab.core.events import FindingVerified
 from nightlab.core.types import NightlabError
 from nightlab.proposers.proposer import Used
@@ -188,7 +188,7 @@ class PeerStore:
         fit, odds = self.fit(entry, finding), self.holds(entry)
         if trusted := odds > 0.5:
             trials = [len(finding.runs), len(finding.against)]
-            value = priority(claimed, most, odds, novel) * visible(shortfall(claimed, 0.0, sigma, trials))
+            value = priority(claimed, most, odds, novel) * visible(exceeds_zero(claimed, sigma, trials))
         else:
             value = priority(min(claimed, sigma), sigma, odds, novel)
         value *= PARTLY if fit.level == "partly" else 1.0
@@ -338,7 +338,7 @@ class PeerStore:
 
     def _statement(self, record: Verification, by: str) -> PeerVerdict:
         mine = gain(self.task.metric, record.runs, record.against)
-        shown = shortfall(mine, 0.0, record.sigma, [len(record.runs), len(record.against)]) if record.runs else 0.0
+        shown = exceeds_zero(mine, record.sigma, [len(record.runs), len(record.against)]) if record.runs else 0.0
         about, at = self.author(record.target), parse_instant(record.at)
         other = record.task != self.task.id
         return PeerVerdict(record.target, about, record.verdict, at, elsewhere=other, by=by, shown=shown)

@@ -23,7 +23,7 @@ from nightlab.commons.provenance import ProvenanceIndex, ProvenancePath
 from nightlab.commons.queue import FindingOffer, newcomers_turn, order_offers, word_set
 from nightlab.commons.record import MOST_STEPS, Finding, Rejected, Run, gain
 from nightlab.commons.strangers import draw_ranks
-from nightlab.commons.trust import compare, shortfall
+from nightlab.commons.trust import compare, exceeds_zero, shortfall
 from nightlab.core.events import ContractChanged, FindingVerified
 from nightlab.core.source_bytes import changed_lines
 from nightlab.core.text import one_line
@@ -336,7 +336,7 @@ def _compared(
         "detail": f"claimed {claimed:.6g}, measured {mine:.6g}",
         "gain": mine,
         "short": shortfall(claimed, mine, sigma, trials),
-        "shown": shortfall(mine, 0.0, sigma, trials),
+        "shown": exceeds_zero(mine, sigma, trials),
     }
 
 

@@ -25,6 +25,7 @@ QUARANTINE = 0.25  # trust below which none of an author's findings are measured
 KNOWN = 1.5  # confirmed findings that an author starts with whom the human knows: one refuted claim outweighs them
 DOUBT = 1.0  # shortfall, in standard errors, above which a claim costs trust
 AGREE = 3.0  # shortfall above which a claim is refuted
+MACHINES = 0.1  # standard deviation between machines of a gain that holds on all of them, relative to the gain
 FALSE = 6.0  # shortfall that chance does not explain: it counts twice if no gain shows at all
 PROVEN, SELDOM = 10, 0.1  # streak of confirmations from which spot checks suffice; their lowest rate
 OTHERS = 0.5  # most weight of all other labs' verdicts, relative to own evidence
@@ -92,10 +93,20 @@ def compare(claimed: float, mine: float, sigma: float, runs: Sequence[int]) -> V
 def shortfall(claimed: float, mine: float, sigma: float, runs: Sequence[int]) -> float:
     """By how many standard errors a gain falls short of the claim, clipped to ±FALSE.
 
-    Without noise, any shortfall is beyond AGREE, but below FALSE, because machines round differently.
+    A large gain is seldom the same on two machines, though trials could tell: the error counts that too (``MACHINES``),
+    as a meta-analysis with random effects does (DerSimonian and Laird 1986).
     """
-    error = _error(sigma, runs)
-    return max(-FALSE, min((claimed - mine) / error, FALSE)) if error else (AGREE + 1) * (claimed > mine)
+    return _standardised(claimed - mine, math.hypot(_error(sigma, runs), MACHINES * claimed))
+
+
+def exceeds_zero(gain: float, sigma: float, runs: Sequence[int]) -> float:
+    """By how many standard errors a measured gain exceeds zero, clipped to ±FALSE. ``runs``: as in ``compare``."""
+    return _standardised(gain, _error(sigma, runs))
+
+
+def _standardised(difference: float, error: float) -> float:
+    """Without any error, beyond AGREE but below FALSE, because machines round differently."""
+    return max(-FALSE, min(difference / error, FALSE)) if error else (AGREE + 1) * (difference > 0)
 
 
 def _error(sigma: float, runs: Sequence[int]) -> float:
