@@ -112,7 +112,7 @@ def returning(result: str) -> str:
         pytest.param(
             PROGRAM,
             returning("{'combined_score': os.environ['SECRET_KEY']}"),
-            "KeyError: 'SECRET_KEY'",
+            "the evaluator wants the variable 'SECRET_KEY' of the environment",
             marks=pytest.mark.machine,
         ),
         pytest.param(
