@@ -633,6 +633,15 @@ def test_a_strangers_step_is_combined_once_a_lab_that_one_knows_has_measured_it(
     numbers = {"verdict": "confirmed", "runs": [{"seed": 1, "value": 3.0}], "against": [{"seed": 1, "value": 11.0}]}
     peers.measured.append(FindingVerified(10, copy, one.author, along=(lost,), **numbers))
     assert lost not in combined(), "what was on the way to another has not run by itself"
+    told = [e.signed.record for e in three.commons.entries()[two.author] if isinstance(e.signed.record, Verification)]
+    again = told[0].model_dump(mode="json", exclude={"v", "author", "seq", "prev"}, exclude_unset=True)
+    again["runs"] = [{"seed": 1, "value": 500.0}]
+    two.here().commons.publish(author_key(), [(again, None)] * 3)
+    two.sync()
+    three.sync()
+    estimates.peers = peers = PeerStore(session, three.commons)
+    assert len(list(peers.verifications(two.author))) == len(told) + 3
+    assert estimates.estimate(1.0) == effects, "of one genome a lab is heard once, however often it says it"
 
 
 def test_after_a_combination_that_failed_findings_are_tried_one_by_one(user: Callable[..., User]) -> None:

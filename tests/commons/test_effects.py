@@ -74,6 +74,15 @@ def test_what_rides_with_a_large_gain_has_no_part_in_it(large: float, ideas: lis
     assert all(effect < 0 for step, effect in known.items() if step != "large"), known
 
 
+@pytest.mark.parametrize("off", [-200.0, 50.0, 200.0])
+def test_a_machine_that_is_far_off_is_no_steps_gain(off: float) -> None:
+    chain = [GenomeValue(frozenset(f"s{n}" for n in range(k)), off - 0.8 * k, 1, "x", 0.7) for k in range(5)]
+    here = [GenomeValue(frozenset(), 0.0, 2)]
+    for ours in (here, [*here, GenomeValue(frozenset({"s0"}), -1.0, 1)]):
+        known = estimate([*ours, *chain], [-0.5] * 9, SIGMA)
+        assert all(-2 < effect < 0.5 for effect in known.values()), known
+
+
 @pytest.mark.parametrize("wild", [-1e6, 1e6])
 def test_a_lab_that_says_absurd_things_of_others_steps_moves_little(wild: float) -> None:
     every = frozenset(TRUE)
@@ -84,7 +93,7 @@ def test_a_lab_that_says_absurd_things_of_others_steps_moves_little(wild: float)
 
 
 STEPS, WORDS = st.frozensets(st.sampled_from("abcdef")), st.floats(0.1, 1)
-GAINS, LABS = st.floats(allow_nan=False), st.sampled_from(["", "x", "y"])
+GAINS, LABS = st.floats(-1e300, 1e300) | st.just(math.inf), st.sampled_from(["", "x", "y"])
 MEASURED = st.builds(GenomeValue, STEPS, GAINS, st.integers(1, 99), LABS, WORDS)
 
 

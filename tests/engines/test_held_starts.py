@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import sys
 from dataclasses import replace
@@ -107,6 +108,21 @@ def test_it_goes_on_where_its_folder_is_renamed_before_it_hears_of_it(box: Any) 
     other.rename(folder)
     measured = run(one, trial)
     assert measured.metric == 1 and (one.engine.folder / "t2" / "born").exists(), measured.detail
+
+
+def test_its_trial_may_begin_before_its_supervisor_has_heard_of_either(box: Any) -> None:
+    one = box(COMPILES)
+    trial = trial_of(one)
+    one.engine.stand_by(replace(trial, id="t1", experiment=1), WHOLE)
+    wait(lambda: one.engine.can_hold(WHOLE))
+    supervisor = one.engine.standing_by[0].process
+    supervisor.send_signal(signal.SIGSTOP)
+    one.engine.hold(trial, WHOLE)
+    running = one.engine.start(trial)
+    supervisor.send_signal(signal.SIGCONT)
+    wait(running.finished)
+    measured = one.engine.collect(running)
+    assert measured.metric == 1 and (running.folder / "born").exists(), measured.detail
 
 
 def test_what_it_computes_after_its_signal_is_training(box: Any) -> None:

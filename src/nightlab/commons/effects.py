@@ -5,8 +5,8 @@ it, noisy trials in many labs together tell the steps that gain from those that 
 
 Method: best linear unbiased prediction, as in genomic selection (Meuwissen, Hayes and Goddard 2001): the effects are
 normal, with the mean and spread of the ideas that were tried here, and each lab's machine has its offset. Values far
-off what the others say count less (Huber 1964). A step far off what ideas gain, as several values say, is shrunk less:
-else its gain would be taken for that of the steps beside it. Both by iteratively reweighted least squares.
+off what the others say count less (Huber 1964). Steps far off what ideas gain, and machines far off the others, are
+shrunk less: else theirs would be taken for the gain of other steps. Both by iteratively reweighted least squares.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ FEW = 5  # own ideas that the prior counts as, each of minus one sigma
 FAR = 9.0  # sigmas, or medians: an idea's gain beyond counts as this one
 CLIP = 3.0  # standard errors off what is expected, from which on a value counts less; likewise deviations of an effect
 ROUNDS = 30  # of finding the weights for that, at most
-CLOSE = 0.02  # change, in sigma and in parts of an effect, below which they are found
+CLOSE = 0.005  # change, in sigma and in parts of an effect, below which they are found
 OFFSET = 3.0  # sigmas between two labs' values of one genome
 EXACT = 1e-3  # of the median gain here: the least noise that is reckoned with
 LATEST = 600  # steps that are estimated: the work grows with their cube
 BOUND = 1e6  # sigmas: the largest gain that is reckoned with
-LOOSE = 1e4  # sigmas: the largest deviation that a step's effect is given
+LOOSE = 1e4  # sigmas: the largest deviation that an effect is given
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,14 +77,13 @@ def estimate(values: Sequence[GenomeValue], ideas: Sequence[float], sigma: float
     labs = sorted({value.by for value in values})
     prior = np.array([mean] * len(steps) + [0.0] * len(labs))
     scale = np.array([math.sqrt(spread)] * len(steps) + [OFFSET] * len(labs))
-    most = np.array([LOOSE] * len(steps) + [0.0] * len(labs))
     design = _design(values, steps, labs)
     error = np.sqrt([1 / one.trials + spread * (1 - one.word) / one.word for one in values])
     surprise = np.array([scaled(one.gain) for one in values]) - design @ prior
     found = np.zeros(len(prior))  # at first what is far off counts least
     for _ in range(ROUNDS):
         weight = CLIP / np.maximum(np.abs(surprise - design @ found) / error, CLIP)
-        loose = np.maximum(scale, np.minimum(np.abs(found) / CLIP, most))
+        loose = np.maximum(scale, np.minimum(np.abs(found) / CLIP, LOOSE))
         weighted, before = design.multiply((weight / error**2)[:, None]).tocsr(), found
         found = np.linalg.solve(np.diag(loose**-2) + (weighted.T @ design).toarray(), weighted.T @ surprise)
         if np.allclose(found, before, CLOSE, CLOSE):

@@ -7,7 +7,7 @@ parent's steps and its own.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from itertools import chain
 
 from nightlab.commons.effects import GenomeValue, estimate
@@ -55,11 +55,11 @@ class StepEffects:
         for experiment in ledger.experiments(RECENT):
             if experiment.number not in self._ideas and experiment.verdict:
                 self._ideas[experiment.number] = self._gain_of_idea(experiment)
-        values: dict[tuple[str, str], GenomeValue] = {}
-        for name, value in self._values(told):
-            known = values.get((value.by, name))
+        values: dict[tuple[str, Hashable], GenomeValue] = {}
+        for genome, value in self._values(told):
+            known = values.get((value.by, genome))
             if known is None or value.trials > known.trials:  # of one genome the mean of the most trials
-                values[value.by, name] = value
+                values[value.by, genome] = value
         ideas = [gain for gain in self._ideas.values() if gain is not None]
         return estimate(list(values.values()), ideas, sigma)
 
@@ -136,7 +136,7 @@ class StepEffects:
 
     # -- what genomes were measured at -------------------------------------------------------------
 
-    def _values(self, told: Mapping[str, Sequence[Finding | Verification]]) -> Iterator[tuple[str, GenomeValue]]:
+    def _values(self, told: Mapping[str, Sequence[Finding | Verification]]) -> Iterator[tuple[Hashable, GenomeValue]]:
         """Every measurement, here and in trusted labs, each with a name of its genome."""
         ledger = self.session.ledger
         first = ledger.experiment(0)
@@ -156,9 +156,9 @@ class StepEffects:
                     yield event.parent, value(self.of(event.parent), [run["value"] for run in event.against])
         for name, records in told.items():
             word = self.peers.trust_in(name).value
-            for genome, steps, trials in (one for record in records for one in self._numbers(record)):
+            for which, steps, trials in (one for record in records for one in self._numbers(record)):
                 if trials:
-                    yield genome, value(steps, [run.value for run in trials[:TRIALS]], name, word)
+                    yield which, value(steps, [run.value for run in trials[:TRIALS]], name, word)
 
     def _told(self, name: str, most: int) -> Iterator[Finding | Verification]:
         """What another lab published of this task's trials: its kept findings, and verifications."""
@@ -168,12 +168,16 @@ class StepEffects:
                 yield finding
         yield from (record for record in list(peers.verifications(name))[-most:] if record.task == peers.task.id)
 
-    def _numbers(self, record: Finding | Verification) -> Iterator[tuple[str, frozenset[str], Sequence[Run]]]:
-        """Names of the two genomes that a record compares, their steps, and the trials."""
+    def _numbers(self, record: Finding | Verification) -> Iterator[tuple[Hashable, frozenset[str], Sequence[Run]]]:
+        """Names of the two genomes that a record compares, their steps, and the trials.
+
+        What was tried of others' is named by its steps: a lab that says the same again is not heard twice.
+        """
         if isinstance(record, Finding):
             yield record.genome, self.of(record.genome), record.runs
         else:
-            yield f"record {record.seq}", self._measured(record), record.runs
+            steps = self._measured(record)
+            yield steps, steps, record.runs
         yield record.parent, self.of(record.parent), record.against
 
 

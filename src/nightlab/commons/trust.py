@@ -83,11 +83,14 @@ def compare(claimed: float, mine: float, sigma: float, runs: Sequence[int]) -> V
     """Whether the measured gain ``mine`` confirms the claimed one.
 
     ``sigma``: the observer's seed-to-seed noise, used for both sides, because the author's is only a claim. ``runs``:
-    the number of trials in each of the four means. A gain too small to show is ``inconclusive``.
+    the number of trials in each of the four means. A gain too small to show is ``inconclusive``, and so is one that
+    only another machine explains.
     """
     if shortfall(claimed, mine, sigma, runs) > AGREE:
         return "refuted"
-    return "confirmed" if mine > _error(sigma, runs) else "inconclusive"
+    error = _error(sigma, runs)
+    near = AGREE * error if error else MACHINES * claimed
+    return "confirmed" if mine > error and claimed - mine <= near else "inconclusive"
 
 
 def shortfall(claimed: float, mine: float, sigma: float, runs: Sequence[int]) -> float:
@@ -96,7 +99,9 @@ def shortfall(claimed: float, mine: float, sigma: float, runs: Sequence[int]) ->
     A large gain is seldom the same on two machines, though trials could tell: the error counts that too (``MACHINES``),
     as a meta-analysis with random effects does (DerSimonian and Laird 1986).
     """
-    return _standardised(claimed - mine, math.hypot(_error(sigma, runs), MACHINES * claimed))
+    error = _error(sigma, runs)
+    short = _standardised(claimed - mine, math.hypot(error, MACHINES * claimed))
+    return short if error else min(short, AGREE + 1)  # machines round differently
 
 
 def exceeds_zero(gain: float, sigma: float, runs: Sequence[int]) -> float:
@@ -105,7 +110,6 @@ def exceeds_zero(gain: float, sigma: float, runs: Sequence[int]) -> float:
 
 
 def _standardised(difference: float, error: float) -> float:
-    """Without any error, beyond AGREE but below FALSE, because machines round differently."""
     return max(-FALSE, min(difference / error, FALSE)) if error else (AGREE + 1) * (difference > 0)
 
 

@@ -159,10 +159,11 @@ class Supervisor:
 
     def _hold(self) -> str:
         """Run the candidate's program up to its start signal, and have it wait there; then as ``read_line``."""
-        self._take_over(self.folder)
-        self.launch.move(self.folder, self.spec)
-        self.held = HeldStart(self.spec, self.folder, self.launch, self.beside, self.sampler)
-        return self.held.run(sys.stdin.fileno(), self.exits)
+        with contextlib.suppress(FileNotFoundError):  # where its trial has begun by now its folder is renamed
+            self._take_over(self.folder)
+            self.launch.move(self.folder, self.spec)
+            self.held = HeldStart(self.spec, self.folder, self.launch, self.beside, self.sampler)
+        return self.held.run(sys.stdin.fileno(), self.exits) if self.held else read_line(sys.stdin.fileno())
 
     def _open(self, *, ahead: bool = False) -> None:
         if self.spec["command"]:
