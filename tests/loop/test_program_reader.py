@@ -73,16 +73,20 @@ def test_a_genome_that_takes_too_long_is_refused_and_the_next_is_read(monkeypatc
     assert worker.CPU_SECONDS == 10
 
 
-def test_a_genome_whose_constants_take_long_to_find_is_refused() -> None:
+def test_a_genome_whose_constants_take_long_to_find_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     """A session looks for them in its own process, where a Ctrl-C waits for it."""
     asked, before = reader(), {"a.py": ""}
     slow = "x = f'" + "{a}" * 25_000 + "'\n"  # half a second
     assert asked.facts({"a.py": slow}, before, ["a.py"]).refusal.startswith("parsing a.py takes more than 0.25 s")
     large = "".join(f"def f{n}(x):\n    return (x + {n}) * 2\n" for n in range(1000))  # 37 kB of a usual program
     assert not asked.facts({"a.py": large}, before, ["a.py"]).refusal
-    assert asked.facts({"a.py": slow}).program, "the baseline is the user's own"
-    assert not asked.facts({"a.py": f"{slow}A = 1\n"}, {"a.py": slow}, ["a.py"]).refusal, "its parent takes as long"
     asked.close()
+    monkeypatch.setattr(facts, "PARSING", 0.01)
+    slow = "x = f'" + "{a}" * 3_000 + "'\n"  # all that is known of a larger one takes seconds
+    assert program_facts({"a.py": slow}, before, ["a.py"], CONTEXT).refusal.startswith("parsing a.py takes")
+    assert program_facts({"a.py": slow}, {"a.py": slow}, (), CONTEXT).program, "the baseline is the user's own"
+    more = {"a.py": f"{slow}A = 1\n"}
+    assert not program_facts(more, {"a.py": slow}, ["a.py"], CONTEXT).refusal, "its parent takes as long"
 
 
 @pytest.mark.parametrize(
