@@ -81,8 +81,8 @@ def test_a_genome_whose_constants_take_long_to_find_is_refused(monkeypatch: pyte
     large = "".join(f"def f{n}(x):\n    return (x + {n}) * 2\n" for n in range(1000))  # 37 kB of a usual program
     assert not asked.facts({"a.py": large}, before, ["a.py"]).refusal
     asked.close()
-    monkeypatch.setattr(facts, "PARSING", 0.01)
-    slow = "x = f'" + "{a}" * 3_000 + "'\n"  # all that is known of a larger one takes seconds
+    monkeypatch.setattr(facts, "_seconds", lambda text, device: len(text) / 1000)
+    slow = "x = 1\n" * 100
     assert program_facts({"a.py": slow}, before, ["a.py"], CONTEXT).refusal.startswith("parsing a.py takes")
     assert program_facts({"a.py": slow}, {"a.py": slow}, (), CONTEXT).program, "the baseline is the user's own"
     more = {"a.py": f"{slow}A = 1\n"}
