@@ -146,7 +146,7 @@ def test_a_large_gain_that_is_a_little_smaller_on_another_machine_is_no_lie() ->
     for mine, said, good, bad in (
         (0.99, "confirmed", 1, 0),
         (0.9, "inconclusive", 1, 0),
-        (0.8, "inconclusive", 1, 1),  # of a claim half as much again as there is most is lost
+        (0.8, "inconclusive", 1, 1),  # half of what a refuted claim costs
         (0.6, "refuted", 0, 2),
         (0.0, "refuted", 0, 4),
     ):
