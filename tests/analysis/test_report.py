@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import shutil
 import sqlite3
 from html.parser import HTMLParser
 from pathlib import Path
@@ -65,7 +64,7 @@ def night(tmp_path_factory: Any) -> TinyLab:
 
 @pytest.fixture
 def lab(night: TinyLab, tmp_path: Path) -> TinyLab:
-    return TinyLab(Path(shutil.copytree(night.folder, tmp_path / "lab", symlinks=True)))
+    return night.copied(tmp_path / "lab")
 
 
 def written(lab: TinyLab, *evidence: tuple[int, Evidence]) -> str:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import math
 import random
-import shutil
 import signal
 import sqlite3
 import subprocess
@@ -331,7 +330,7 @@ def story(lab: TinyLab) -> dict[str, Any]:
 def ready(tmp_path_factory: Any) -> tuple[TinyLab, dict[str, Any]]:
     """A lab about to run, and what an undisturbed session finds in it."""
     lab = night_of_luck(tmp_path_factory.mktemp("ready") / "lab")
-    calm = TinyLab(Path(shutil.copytree(lab.folder, lab.folder.parent / "calm", symlinks=True)))
+    calm = lab.copied(lab.folder.parent / "calm")
     calm.run()[1].close()
     return lab, story(calm)
 
@@ -361,7 +360,7 @@ def also(*step: str) -> Any:
 def test_a_kill_changes_nothing_that_a_session_finds(
     ready: tuple[TinyLab, dict[str, Any]], tmp_path: Path, step: str, about: str, when: str
 ) -> None:
-    lab = TinyLab(Path(shutil.copytree(ready[0].folder, tmp_path / "lab", symlinks=True)))
+    lab = ready[0].copied(tmp_path / "lab")
     command = [sys.executable, "-c", STEPS, str(lab.folder), step, about, when]
     died = subprocess.run(command, capture_output=True, text=True, check=False)
     assert died.returncode == -signal.SIGKILL, died.stderr

@@ -124,7 +124,7 @@ def ran(tmp_path_factory: pytest.TempPathFactory) -> TinyLab:
 @pytest.mark.integration
 @pytest.mark.xdist_group("warm starts")
 def test_a_night_of_programs_accumulates(ran: TinyLab) -> None:
-    ledger = Ledger(ran.folder / ".nightlab" / "t" / "ledger.db")
+    ledger = Ledger(ran.folder / ".nightlab" / "t" / "ledger.db", read_only=True)
     found = [(e.measurement and e.measurement.metric, e.verdict and e.verdict.status) for e in ledger.experiments()]
     assert found == [(1, "keep"), (3, "keep"), (3, "discard"), (6, "keep"), (None, "crash"), (5, "discard")]
     starts = [trial.warm_start and trial.warm_start.number for trial, _ in ledger.trials()]
