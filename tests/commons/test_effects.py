@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from nightlab.commons import effects
 from nightlab.commons.effects import GenomeValue, estimate, prior_effect
 from nightlab.commons.finding import FindingSource, target_of
 
@@ -42,6 +43,17 @@ def test_many_labs_trials_tell_the_steps_apart_though_none_was_measured_alone() 
 def test_a_machine_that_measures_all_genomes_lower_changes_nothing() -> None:
     plain = off_by(estimate(values(20, 2), [], SIGMA))
     assert off_by(estimate(values(20, 2, off=5.0), [], SIGMA)) < plain + 0.2
+
+
+@pytest.mark.parametrize("first", ["here", "there"])
+def test_of_too_many_steps_each_labs_latest_count(first: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(effects, "LATEST", 6)
+    here, there = (
+        [GenomeValue(frozenset(f"{lab} {n}" for n in range(k)), float(k), 1, by) for k in range(9)]
+        for lab, by in (("here", ""), ("there", "x"))
+    )
+    known = estimate([*here, *there] if first == "here" else [*there, *here], [], SIGMA)
+    assert sorted(known) == [f"{lab} {n}" for lab in ("here", "there") for n in (5, 6, 7)]
 
 
 def test_luck_shrinks_and_more_where_most_ideas_failed() -> None:

@@ -13,8 +13,10 @@ from __future__ import annotations
 
 import math
 import statistics
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain, zip_longest
 from typing import Any
 
 FEW = 5  # own ideas that the prior counts as, each of minus one sigma
@@ -55,10 +57,10 @@ def prior_effect(gains: Sequence[float]) -> tuple[float, float]:
 
 
 def estimate(values: Sequence[GenomeValue], ideas: Sequence[float], sigma: float) -> dict[str, float]:
-    """The effect of each step in the genomes that were measured: of the latest ones, in the order of ``values``.
+    """The effect of each step in the genomes that were measured: of the latest ones.
 
-    ``ideas``: the gains of the ideas that were tried here; ``sigma``: the noise of one trial. Empty where nothing
-    has differed here yet.
+    ``values``: each lab's in the order in which it measured them; ``ideas``: the gains of the ideas that were tried
+    here; ``sigma``: the noise of one trial. Empty where nothing has differed here yet.
     """
     import numpy as np
 
@@ -73,8 +75,7 @@ def estimate(values: Sequence[GenomeValue], ideas: Sequence[float], sigma: float
         return max(-BOUND, min(gain / unit, BOUND))
 
     mean, spread = prior_effect([scaled(gain) for gain in tried])
-    steps = list(dict.fromkeys(step for value in values for step in sorted(value.steps)))[-LATEST:]
-    labs = sorted({value.by for value in values})
+    steps, labs = _latest_steps(values), sorted({value.by for value in values})
     prior = np.array([mean] * len(steps) + [0.0] * len(labs))
     scale = np.array([math.sqrt(spread)] * len(steps) + [OFFSET] * len(labs))
     design = _design(values, steps, labs)
@@ -89,6 +90,15 @@ def estimate(values: Sequence[GenomeValue], ideas: Sequence[float], sigma: float
         if np.allclose(found, before, CLOSE, CLOSE):
             break
     return {step: unit * float(gain) for step, gain in zip(steps, prior + found, strict=False)}
+
+
+def _latest_steps(values: Sequence[GenomeValue]) -> list[str]:
+    """The ``LATEST`` steps that came last, when the labs' measurements are aligned at their ends."""
+    measured = defaultdict[str, list[frozenset[str]]](list)
+    for value in reversed(values):
+        measured[value.by].append(value.steps)
+    newest = list(chain.from_iterable(zip_longest(*measured.values(), fillvalue=frozenset[str]())))
+    return list(dict.fromkeys(step for steps in reversed(newest) for step in sorted(steps)))[-LATEST:]
 
 
 def _design(values: Sequence[GenomeValue], steps: Sequence[str], labs: Sequence[str]) -> Any:

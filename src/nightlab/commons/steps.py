@@ -43,7 +43,7 @@ class StepEffects:
         self._steps, self._added, ledger = {}, {}, self.session.ledger
         heard = self.peers.heard()
         each = max(min(PER_AUTHOR, MOST_RECORDS // max(len(heard), 1)), 1)
-        told = {name: list(self._told(name, each)) for name in heard}
+        told = {name: sorted(self._told(name, each), key=lambda record: record.seq) for name in heard}
         self._trusted = set(heard)
         tried = [_tried(event) for event in self.peers.measured]
         tried += [_tried(one) for one in chain(*told.values()) if isinstance(one, Verification)]
@@ -145,15 +145,19 @@ class StepEffects:
         def value(steps: frozenset[str], runs: Sequence[float], by: str = "", word: float = 1.0) -> GenomeValue:
             return GenomeValue(steps, self.session.metric.gain(base, average(runs)), len(runs), by, word)
 
-        for genome, own in self._kept.items():
-            if runs := list(contestant_for(self.session, own).values().values()):
-                yield genome, value(self.of(genome), runs)
-        for event in self.peers.measured:
-            if event.runs and not event.adopted:  # what was adopted is kept
-                runs = [run["value"] for run in event.runs]
-                yield f"experiment {event.number} {event.target}", value(self._measured(event), runs)
-                if event.against:
-                    yield event.parent, value(self.of(event.parent), [run["value"] for run in event.against])
+        kept = {own.number: (genome, own) for genome, own in self._kept.items()}
+        missed = {event.number: event for event in self.peers.measured if event.runs and not event.adopted}
+        for number in sorted({*kept, *missed}):
+            if number in kept:
+                genome, own = kept[number]
+                if runs := list(contestant_for(self.session, own).values().values()):
+                    yield genome, value(self.of(genome), runs)
+                continue
+            event = missed[number]
+            runs = [run["value"] for run in event.runs]
+            yield f"experiment {number} {event.target}", value(self._measured(event), runs)
+            if event.against:
+                yield event.parent, value(self.of(event.parent), [run["value"] for run in event.against])
         for name, records in told.items():
             word = self.peers.trust_in(name).value
             for which, steps, trials in (one for record in records for one in self._numbers(record)):
