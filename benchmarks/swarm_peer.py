@@ -39,7 +39,7 @@ from nightlab.commons.capability import Compatibility, check_requirements, compa
 from nightlab.commons.entry import Entry
 from nightlab.commons.finding import origins, target_of
 from nightlab.commons.instants import format_instant
-from nightlab.commons.proposer import AHEAD
+from nightlab.commons.proposer import allowed
 from nightlab.commons.record import Finding, genome_id
 from nightlab.core.events import FindingVerified
 from nightlab.core.types import Candidate, Experiment, Measurement, Verdict
@@ -132,7 +132,7 @@ class Lab:
         proposer = self.proposer
         if self.policy == "claims":
             self._believe()
-        turns = max(1.0, SHARE * (self.ledger.next_number() + 1)) + AHEAD
+        turns = allowed(max(1.0, SHARE * (self.ledger.next_number() + 1)))
         if self.policy == "commons" and proposer._count + 1 <= turns:
             proposer.choose([])
             if proposal := proposer.propose(None):

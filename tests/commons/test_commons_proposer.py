@@ -20,6 +20,7 @@ from nightlab.commons.finding import FindingSource, target_of
 from nightlab.commons.instants import parse_instant
 from nightlab.commons.peer_store import PeerStore
 from nightlab.commons.places import author_key, key_file
+from nightlab.commons.proposer import allowed
 from nightlab.commons.provenance import ProvenanceIndex, ProvenancePath
 from nightlab.commons.record import Finding, Threat, Verification, genome_id
 from nightlab.commons.steps import StepEffects
@@ -100,6 +101,10 @@ def test_what_probably_holds_is_measured_ahead_of_the_share_and_what_strangers_s
     came = [made.get(target_of(e.candidate.source), "") for e in session.ledger.experiments()[2:5]]
     assert came == [one.author, "", ""]
     assert session.champion().candidate.proposer == "transplant"
+
+
+def test_not_all_turns_ahead_are_used_up_at_the_start() -> None:
+    assert [allowed(turns) for turns in (1.0, 2.5, 4.0, 30.0)] == [2.0, 5.0, 8.0, 34.0]
 
 
 FAR = "A = 4\n\n\n\n\n\nB = 8\n\n\n\n\n\nC = 9\n"  # so that changes don't touch each other

@@ -36,7 +36,7 @@ from nightlab.session.session import Session
 from nightlab.storage.git import OutOfScope, PatchConflict
 
 MOST_TOLD = 10  # findings passed on to the other proposers
-AHEAD = 4  # turns beyond the share that findings which probably hold may have; later ones make up for them
+AHEAD = 4  # most turns beyond the share that findings which probably hold may have; later ones make up for them
 TRIES = 8  # patches applied per turn; the others wait for a later turn
 MOSTLY = 0.5  # part of a finding's lines that must be new here for it to have its turn before others
 RECENT = 200  # recent experiments that a finding is compared with for novelty
@@ -92,7 +92,7 @@ class CommonsProposer:
         ours = self._count + sum(candidate.proposer == self.name for candidate in waiting)
         done = session.ledger.next_number() - self._since
         turns = max(1.0, self.share * (done + len(waiting) + 1))
-        room, early = ours + 1 <= turns + AHEAD, ours + 1 > turns
+        room, early = ours + 1 <= allowed(turns), ours + 1 > turns
         unproven, known = self.peers.unproven(self._turns), bool(self.peers.heard())
         newcomers = "never" if early else newcomers_turn(unproven, turns, known=known)
         self.paths.refresh()
@@ -310,6 +310,12 @@ class CommonsProposer:
         for experiment in self.session.ledger.experiments(RECENT):
             if experiment.number not in said:
                 self.record_verdict(experiment)
+
+
+def allowed(turns: float) -> float:
+    """The turns that findings which probably hold may have had by when the share is ``turns``: up to twice as many, and
+    ``AHEAD`` more at most, so that not all are used up before there is much to measure."""
+    return turns + min(turns, AHEAD)
 
 
 def _compared(
