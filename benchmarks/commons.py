@@ -304,7 +304,7 @@ def play(where: Path, ideas: int, seed: int) -> None:
         syncing[lab.name].stop = True
         syncing[lab.name].join()
         if lab.night:
-            lab.night.send_signal(signal.SIGINT)
+            lab.night.terminate()
             lab.night.wait()
     for _ in range(2):
         for lab in labs:

@@ -11,7 +11,6 @@ records.
 from __future__ import annotations
 
 import random
-import signal
 import socket
 import statistics
 import subprocess
@@ -67,7 +66,7 @@ class Member:
 
     def leave(self) -> None:
         if self.daemon:
-            self.daemon.send_signal(signal.SIGINT)
+            self.daemon.terminate()  # an interrupt is ignored by what a shell runs in the background
             self.daemon.wait()
 
 
