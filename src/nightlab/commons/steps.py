@@ -145,7 +145,7 @@ class StepEffects:
         def value(steps: frozenset[str], runs: Sequence[float], by: str = "", word: float = 1.0) -> GenomeValue:
             return GenomeValue(steps, self.session.metric.gain(base, average(runs)), len(runs), by, word)
 
-        kept = {own.number: (genome, own) for genome, own in self._kept.items()}
+        kept = {own.number: (genome, own) for genome, own in self._kept.items()}  # what was adopted is among these
         missed = {event.number: event for event in self.peers.measured if event.runs and not event.adopted}
         for number in sorted({*kept, *missed}):
             if number in kept:
