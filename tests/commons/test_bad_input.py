@@ -62,7 +62,8 @@ def test_a_revoked_key_loses_what_came_after_and_keeps_what_came_before(user: Ca
     assert [verdict.verdict for verdict in peers.own_verdicts()] == ["confirmed"] and peers.trust[old].proven
     assert peers.declined() == {"its author revoked the key": 1}
     assert session.champion().candidate.commit == champion, "what was measured and adopted here stays"
-    offers, unfit = peers.offers(0.01, [], set(), lambda target: 1.0)
+    fitting, unfit = peers.fitting()
+    offers = peers.offers(fitting, 0.01, [], set(), lambda target: 1.0)
     assert lie not in {offer.id for offer in offers} | {name for name, _, _ in unfit}
 
 

@@ -419,9 +419,9 @@ def test_whose_findings_are_offered(user: Callable[..., User], monkeypatch: pyte
     assert sorted(warning.at for warning in peers._warnings(NOW)) == [0, parse_instant(AT)]
 
     def offered() -> set[str]:
-        offers, told = peers.offers(0.1, [], set(), paths.claim)
+        fitting, told = peers.fitting()
         assert told == []
-        return {offer.id for offer in offers}
+        return {offer.id for offer in peers.offers(fitting, 0.1, [], set(), paths.claim)}
 
     assert offered() == {kept, warned, *many}, "each takes back what is their own, and nothing else"
     peers.threats = {warned}

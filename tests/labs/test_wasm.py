@@ -250,7 +250,7 @@ def test_a_gene_travels_where_what_it_asks_for_is_there(
     champion = session.champion()
     if level == "not":
         assert champion.number == 0 and session.ledger.events(FindingVerified) == [], "nothing of it was run"
-        _, told = peers.offers(0.1, champion, [], set())
+        _, told = peers.fitting()
         assert [why for _, _, why in told] == list(reasons)
         return
     assert (champion.number, champion.candidate.proposer) == (1, "transplant")

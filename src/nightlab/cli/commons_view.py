@@ -126,7 +126,8 @@ def _view(commons: Commons, lab: Path, tag: str | None) -> dict[str, Any]:
         noise = replicates(session.ledger, session.budget.record(), session.lab).noise().local(champion.value)
         paths = ProvenanceIndex(session, peers)
         paths.refresh()
-        offers, told = peers.offers(noise.sigma, [], session.ledger.sources(), paths.claim)
+        fitting, told = peers.fitting()
+        offers = peers.offers(fitting, noise.sigma, [], session.ledger.sources(), paths.claim)
         kept = (session.genome(e.candidate.commit) for e in session.ledger.experiments(SHOWN, "keep"))
         here = set(map(genome_id, kept))
         rows = [

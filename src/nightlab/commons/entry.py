@@ -10,7 +10,7 @@ from typing import Protocol
 from nightlab.commons.record import Finding, Signed, encode_record
 from nightlab.storage.record_index import CheckedRecord
 
-PARSED = 1000  # records
+PARSED = 3000  # records, of about 10 kB each
 
 
 class RecordSource(Hashable, Protocol):

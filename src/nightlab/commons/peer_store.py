@@ -32,6 +32,7 @@ PER_AUTHOR = 50  # most recent findings considered per proven author
 PER_STRANGER = 5  # and per unproven author
 STRANGERS = 20  # unproven authors considered per turn, drawn at random each time
 
+PublishedFinding = tuple[Entry, Finding]
 Claim = tuple[float, Entry, Finding]  # the gain that it claims over what is known here
 Unfit = tuple[str, Finding, str]  # a finding's id, the finding, and why it can't be measured
 
@@ -155,32 +156,44 @@ class PeerStore:
         found = [entry for entry in self.findings_for(genome) if entry.id not in but]
         return max(found, key=lambda e: (e.author == author, self.trust_in(e.author).value), default=None)
 
+    def fitting(self) -> tuple[list[tuple[Trust, list[PublishedFinding]]], list[Unfit]]:
+        """Each author's findings that can be measured here, and those that can't be, with the reason."""
+        found, unfit = list[tuple[Trust, list[PublishedFinding]]](), list[Unfit]()
+        for name in [*self._heard_of(), *self._unproven_authors()]:
+            if (author := self.trust_in(name)).quarantined:
+                continue
+            found.append((author, []))
+            for entry, finding in self.considered(name, PER_AUTHOR if author.proven else PER_STRANGER):
+                if why := self.obstacle(entry, finding):
+                    unfit.append((entry.id, finding, why))
+                else:
+                    found[-1][1].append((entry, finding))
+        unfit.sort(key=lambda each: each[1].status != "keep")
+        return found, unfit
+
     def offers(
-        self, sigma: float, tried: Sequence[frozenset[str]], used: Used, claim: Callable[[str], float]
-    ) -> tuple[list[FindingOffer], list[Unfit]]:
-        """The findings that may be measured, and those that can't be, with the reason.
+        self,
+        fitting: Iterable[tuple[Trust, Sequence[PublishedFinding]]],
+        sigma: float,
+        tried: Sequence[frozenset[str]],
+        used: Used,
+        claim: Callable[[str], float],
+    ) -> list[FindingOffer]:
+        """The findings that may be measured.
 
         ``sigma``: seed-to-seed noise. ``tried``: word sets of past candidates. ``claim``: the gain that a finding
         claims over what is known here.
         """
         confirmed = [one.gain or 0.0 for one in self.measured if one.verdict == "confirmed"]
         most = max([sigma, *confirmed])
-        offers, unfit = list[FindingOffer](), list[Unfit]()
-        for name in [*self._heard_of(), *self._unproven_authors()]:
-            if (author := self.trust_in(name)).quarantined:
-                continue
-            claims = list[Claim]()
-            for entry, finding in self.considered(name, PER_AUTHOR if author.proven else PER_STRANGER):
-                if why := self.obstacle(entry, finding):
-                    unfit.append((entry.id, finding, why))
-                elif entry.id not in used:
-                    claims.append((claim(entry.id), entry, finding))
+        offers = list[FindingOffer]()
+        for author, findings in fitting:
+            claims = [(claim(entry.id), entry, finding) for entry, finding in findings if entry.id not in used]
             if not author.proven:  # of an unproven author what others vouch for, else the largest claim
                 vouched = [each for each in claims if self.holds(each[1]) > 0.5]
                 claims = vouched or sorted(claims, key=lambda each: (each[0], each[1].id))[-1:]
             offers += [self._offer(each, most, sigma, novelty(each[2], tried)) for each in claims]
-        unfit.sort(key=lambda each: each[1].status != "keep")
-        return offers, unfit
+        return offers
 
     def _offer(self, claim: Claim, most: float, sigma: float, novel: float) -> FindingOffer:
         """A finding with its priority: a stranger's claim counts up to one sigma."""
@@ -194,7 +207,7 @@ class PeerStore:
         value *= PARTLY if fit.level == "partly" else 1.0
         return FindingOffer(entry.id, finding, value, fit, trusted, size_of(claimed, sigma))
 
-    def considered(self, author: str, most: int) -> Iterator[tuple[Entry, Finding]]:
+    def considered(self, author: str, most: int) -> Iterator[PublishedFinding]:
         """An author's latest findings about this metric that are neither threats nor retracted."""
         for entry in self._published(author, "finding")[-most:]:
             finding = entry.signed.record

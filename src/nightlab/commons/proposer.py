@@ -85,25 +85,40 @@ class CommonsProposer:
 
     def choose(self, waiting: Sequence[Candidate]) -> list[UnverifiedFinding]:
         """Choose the next proposal; returns the findings that can't be measured here, for the other proposers."""
-        session, champion, unmeasured = self.session, self.session.ledger.champion(), list[UnverifiedFinding]()
+        session, champion = self.session, self.session.ledger.champion()
+        self._next = None
         if champion is None:
             return []  # nothing to compare with yet
         self.peers.update()
-        ours = self._count + sum(candidate.proposer == self.name for candidate in waiting)
+        fitting, unfit = self.peers.fitting()
+        told = [_found(finding, why) for _, finding, why in unfit[:MOST_TOLD]]
+        ours = 1 + self._count + sum(candidate.proposer == self.name for candidate in waiting)
         done = session.ledger.next_number() - self._since
         turns = max(1.0, self.share * (done + len(waiting) + 1))
-        room, early = ours + 1 <= allowed(turns), ours + 1 > turns
+        if ours > allowed(turns):
+            return told
         unproven, known = self.peers.unproven(self._turns), bool(self.peers.heard())
-        newcomers = "never" if early else newcomers_turn(unproven, turns, known=known)
+        newcomers = "never" if ours > turns else newcomers_turn(unproven, turns, known=known)
         self.paths.refresh()
-        self._next = self._recheck_of_doubtful(proven=True) if room else None
         past = [e.candidate for e in session.ledger.experiments(RECENT) if e.number] + list(waiting)
         tried = [word_set(candidate.changes, candidate.hypothesis) for candidate in past]
+        offers = self.peers.offers(fitting, self.noise().sigma, tried, self.used, self.paths.claim)
+        ranks = draw_ranks(self.peers.stranger_records(), self._draw)
+        ordered = order_offers(offers, self._tried, self._draw, newcomers, ranks)
+        self._next = self._recheck_of_doubtful(proven=True)
+        unmeasured = [] if self._next else self._choose_first(ordered, champion)
+        if newcomers != "never" and not self._next:
+            self._next = self._recheck_of_doubtful(proven=False)
+        if not self._next or self._is_from_proven(self._next):
+            self._next = self._together(champion) or self._next
+        return [*unmeasured, *told][:MOST_TOLD]
+
+    def _choose_first(self, offers: Sequence[FindingOffer], champion: Experiment) -> list[UnverifiedFinding]:
+        """Make the first offer that applies the next proposal; returns those before it, which don't."""
+        aside, unmeasured = list[tuple[float, Proposal]](), list[UnverifiedFinding]()
         self._left = TRIES
-        offers, unfit = self.peers.offers(self.noise().sigma, tried, self.used, self.paths.claim)
-        aside, ranks = list[tuple[float, Proposal]](), draw_ranks(self.peers.stranger_records(), self._draw)
-        for offer in order_offers(offers, self._tried, self._draw, newcomers, ranks):
-            if not room or self._next or self._left <= 0:
+        for offer in offers:
+            if self._next or self._left <= 0:
                 break
             if why := self._choose(offer, champion):
                 unmeasured.append(_found(offer.finding, why))
@@ -112,11 +127,7 @@ class CommonsProposer:
                 self._next = None
         if aside and not self._next:
             self._next = max(aside, key=lambda each: each[0])[1]
-        if room and newcomers != "never" and not self._next:
-            self._next = self._recheck_of_doubtful(proven=False)
-        if room and (not self._next or self._is_from_proven(self._next)):
-            self._next = self._together(champion) or self._next
-        return [*unmeasured, *(_found(finding, why) for _, finding, why in unfit[:MOST_TOLD])][:MOST_TOLD]
+        return unmeasured
 
     @property
     def ahead(self) -> int:

@@ -50,6 +50,7 @@ class ProvenanceIndex:
         self._findings_for: dict[str, str] = {}
         self._broken: set[str] = set()
         self._adopted: dict[str, tuple[str, ...]] = {}
+        self._roots: dict[str, tuple[Entry, int] | None] = {}
         self.measured: dict[str, str] = {}
         """The baseline and recently kept genomes, with their commits."""
         self.in_champion: dict[str, str] = {}
@@ -72,6 +73,7 @@ class ProvenanceIndex:
                 self._adopted[target] = tuple(_finding(step).genome for step in steps)
         genomes = [genome for target in adopted for genome in self._adopted[target]]
         self.in_champion = {genome: self._findings_for[genome] for genome in genomes} | self.measured
+        self._roots = {}
 
     def id(self, commit: str) -> str:
         """The id of the genome at a commit."""
@@ -97,8 +99,32 @@ class ProvenanceIndex:
 
     def claim(self, target: str) -> float:
         """The gain that a finding claims over what is known here, including all steps that led to it."""
-        path, entry = self.best_path(target), self.peers.entries[target]
-        return path.claimed if path and len(path.steps) > 1 else self.peers.claimed(entry)
+        entry, own = self.peers.entries[target], self.peers.claimed(self.peers.entries[target])
+        finding = _finding(entry)
+        root = self._root(entry) if self.peers.comparable(finding) else None
+        return max(own, gain(finding.task.metric, finding.runs, _finding(root[0]).against)) if root else own
+
+    def _root(self, entry: Entry) -> tuple[Entry, int] | None:
+        """The first of the steps from the champion's known genomes to a finding's, and their number; None where no such
+        path is known. Each step is looked at once, however many findings stand on it."""
+        way = list[Entry]()
+        while entry.id not in self._roots:
+            way.append(entry)
+            parent = _finding(entry).parent
+            if parent in self.in_champion:
+                self._roots[entry.id] = entry, 1
+                break
+            maker = self.peers.finding_for(parent, entry.author, self._broken)
+            if maker is None or len(way) == STEPS:
+                self._roots[entry.id] = None
+                break
+            entry = maker
+        for step in reversed(way):
+            if step.id not in self._roots:
+                before = self._roots[entry.id]
+                self._roots[step.id] = (before[0], before[1] + 1) if before and before[1] < STEPS else None
+            entry = step
+        return self._roots[entry.id]
 
     def patch(self, path: ProvenancePath) -> str:
         """All steps of a path as one patch on its start; empty if a step does not give the genome that it claims."""

@@ -7,6 +7,7 @@ docs/commons.md describes the format, ``record.schema.json`` is its JSON Schema.
 from __future__ import annotations
 
 import hashlib
+import json
 import math
 import re
 from functools import lru_cache
@@ -94,7 +95,7 @@ class Task(RecordModel):
 
     @model_validator(mode="after")
     def _named_by_the_rest(self) -> Task:
-        if self.id != task_id(self.model_dump(mode="json", exclude={"id"})):
+        if self.id != _task_id(self.model_dump_json(exclude={"id"})):
             raise ValueError("the task's id is not the hash of the task")
         return self
 
@@ -304,6 +305,12 @@ def _metric(name: str, goal: Goal) -> Metric:
 
 def task_id(facts: dict[str, Any]) -> str:
     return digest(facts)
+
+
+@lru_cache(64)
+def _task_id(facts: str) -> str:
+    """The same, of JSON: a commons has few tasks, and each of its records is read many times."""
+    return task_id(json.loads(facts))
 
 
 def genome_id(genome: dict[str, str]) -> str:
