@@ -180,6 +180,7 @@ def test_studies_are_simulated_played_and_run(arguments: list[str], rows: list[s
         ("mixture.py --sessions 2", ["| earned ", "| fixed ", "| tuner "]),
         ("thinkers.py --slots 2 --trial 0.2 --turn 0.2 --each 3", ["| 1 ", "| 16 "]),
         ("commons_scale.py --authors 5", ["| 5 "]),
+        ("commons_choice.py --labs 2 --findings 3", ["| 2 "]),
         ("commands.py --experiments 100 --runs 1", ["| nightlab --help ", "| nightlab log --all "]),
         ("orchestrator.py --sizes 100 200 --runs 1", ["| make the commit ", "| judge, record, add to results.tsv "]),
         ("window.py --sizes 100", ["| 80 x 24, an experiment more ", "| memory, MB "]),
