@@ -21,7 +21,7 @@ from nightlab.commons.instants import parse_instant
 from nightlab.commons.peer_store import PeerStore
 from nightlab.commons.places import author_key, key_file
 from nightlab.commons.proposer import allowed
-from nightlab.commons.provenance import ProvenanceIndex, ProvenancePath
+from nightlab.commons.provenance import STEPS, ProvenanceIndex, ProvenancePath
 from nightlab.commons.record import Finding, Threat, Verification, genome_id
 from nightlab.commons.steps import StepEffects
 from nightlab.commons.sync import findings_to_share, own_records
@@ -195,6 +195,28 @@ def test_a_way_that_is_not_what_its_records_say_is_not_gone(user: Callable[..., 
     false = next(e for e in peers.entries.values() if e.author == liar.author)
     wrong = ProvenancePath(path.start, (false, path.steps[1]))
     assert ProvenanceIndex(session, peers).patch(wrong) == "", "the liar's patch makes another genome"
+
+
+def test_a_claim_is_that_of_its_whole_way_in_whatever_order_findings_are_asked(user: Callable[..., User]) -> None:
+    """Of more steps than one patch may have, and of steps that lead in a circle, only the last one's claim counts."""
+    one = user("one")
+    session = one.run()
+    genomes = [genome_id(session.genome(session.base)), *(some_hash(f"step {n}") for n in range(STEPS + 10))]
+    chain = [
+        one.claim(session, text, 11.5 - n, parent=parent, genome=genome, against=[{"seed": 1, "value": 12.5 - n}])
+        for n, (text, parent, genome) in enumerate(zip(genomes, genomes, genomes[1:], strict=False), 1)
+    ]
+    ends = some_hash("circle"), some_hash("circle again")
+    circle = [one.claim(session, a, 5.0, parent=a, genome=b) for a, b in (ends, ends[::-1])]
+    peers = PeerStore(session, one.commons)
+    for order in ([*chain, *circle], [*reversed(chain), *circle], [circle[1], *chain[30:], *chain[:30], circle[0]]):
+        paths = ProvenanceIndex(session, peers)
+        paths.refresh()
+        claims = {target: paths.claim(target) for target in order}
+        assert [claims[target] for target in chain] == [*map(float, range(1, STEPS + 1)), *[1.0] * 10]
+        assert [claims[target] for target in circle] == [11.5 - 5.0] * 2
+        longest = paths.best_path(chain[STEPS - 1])
+        assert longest and longest.claimed == STEPS and paths.best_path(chain[STEPS]) is None
 
 
 def test_what_is_shared_is_what_was_measured(user: Callable[..., User]) -> None:

@@ -99,10 +99,12 @@ class ProvenanceIndex:
 
     def claim(self, target: str) -> float:
         """The gain that a finding claims over what is known here, including all steps that led to it."""
-        entry, own = self.peers.entries[target], self.peers.claimed(self.peers.entries[target])
-        finding = _finding(entry)
+        entry = self.peers.entries[target]
+        finding, own = _finding(entry), self.peers.claimed(entry)
         root = self._root(entry) if self.peers.comparable(finding) else None
-        return max(own, gain(finding.task.metric, finding.runs, _finding(root[0]).against)) if root else own
+        if root is None or root[1] > STEPS:
+            return own
+        return max(own, gain(finding.task.metric, finding.runs, _finding(root[0]).against))
 
     def _root(self, entry: Entry) -> tuple[Entry, int] | None:
         """The first of the steps from the champion's known genomes to a finding's, and their number; None where no such
@@ -110,19 +112,19 @@ class ProvenanceIndex:
         way = list[Entry]()
         while entry.id not in self._roots:
             way.append(entry)
+            self._roots[entry.id] = None  # a circle of claims ends here
             parent = _finding(entry).parent
             if parent in self.in_champion:
                 self._roots[entry.id] = entry, 1
                 break
             maker = self.peers.finding_for(parent, entry.author, self._broken)
-            if maker is None or len(way) == STEPS:
-                self._roots[entry.id] = None
+            if maker is None:
                 break
             entry = maker
         for step in reversed(way):
-            if step.id not in self._roots:
-                before = self._roots[entry.id]
-                self._roots[step.id] = (before[0], before[1] + 1) if before and before[1] < STEPS else None
+            before = self._roots[entry.id]
+            if before and step is not entry:
+                self._roots[step.id] = before[0], before[1] + 1
             entry = step
         return self._roots[entry.id]
 
