@@ -18,7 +18,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from commons_scale import key
+from commons_scale import key, published
 from machine import heading, table
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
@@ -27,14 +27,12 @@ from support.commons_examples import finding, git
 from support.commons_users import MORE
 from support.labs import lab_in
 
-from nightlab.commons.checked_copy import PATCH_FILE, RECORD_FILE
 from nightlab.commons.finding import task_of
 from nightlab.commons.places import open_commons
 from nightlab.commons.proposer import CommonsProposer
-from nightlab.commons.record import author_of, encode_record, genome_id, sign
+from nightlab.commons.record import author_of, genome_id, sign
 from nightlab.commons.sync import sync_commons
 from nightlab.judge import Noise
-from nightlab.storage.git.record_chains import PLACE, WHO
 
 PLACES = 400  # constants of the genome
 START = "".join(f"X{place} = 0.0\n" for place in range(PLACES)) + "A = 4.0\nB = 8\n"
@@ -62,10 +60,7 @@ def chain(number: int, task: dict[str, Any], findings: int) -> Iterator[bytes]:
         }
         record = finding(patch=patch, **facts).model_copy(update={"author": name, "seq": seq, "prev": prev})
         signed = sign(record, own)
-        yield f"commit {PLACE}/{name}\ncommitter {WHO}\n".encode()
-        yield b"data %d\n%s\n" % (len(signed.id) + 1, signed.id.encode())
-        for file, content in ((RECORD_FILE, encode_record(signed)), (PATCH_FILE, patch.encode())):
-            yield f"M 100644 inline {file}\ndata {len(content)}\n".encode() + content + b"\n"
+        yield published(signed, patch)
         genome, prev, value = after, signed.id, value - GAIN
 
 

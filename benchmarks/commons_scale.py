@@ -29,7 +29,7 @@ from support.commons_examples import PATCH, body, finding, git
 from nightlab.commons.checked_copy import PATCH_FILE, RECORD_FILE
 from nightlab.commons.exchange import Commons
 from nightlab.commons.gossip import Gossip
-from nightlab.commons.record import author_of, encode_record, sign
+from nightlab.commons.record import Signed, author_of, encode_record, sign
 from nightlab.storage.git.record_chains import PLACE, WHO
 
 NEW = 10
@@ -45,17 +45,22 @@ def key(number: int) -> Any:
     return Ed25519PrivateKey.from_private_bytes(number.to_bytes(32, "big"))
 
 
+def published(signed: Signed, patch: str = PATCH) -> bytes:
+    """A finding at the end of its author's chain, as git fast-import reads it."""
+    lines = f"commit {PLACE}/{signed.record.author}\ncommitter {WHO}\n".encode()
+    lines += b"data %d\n%s\n" % (len(signed.id) + 1, signed.id.encode())
+    for name, content in ((RECORD_FILE, encode_record(signed)), (PATCH_FILE, patch.encode())):
+        lines += f"M 100644 inline {name}\ndata {len(content)}\n".encode() + content + b"\n"
+    return lines
+
+
 def fill(remote: Path, numbers: range) -> None:
     """One finding of each of these authors, by git fast-import."""
     lines = list[bytes]()
     for number in numbers:
         own = key(number + 1)
         record = finding(runs=[{"seed": 1, "value": 2.0 + number / 1e6}]).model_copy(update={"author": author_of(own)})
-        signed = sign(record, own)
-        lines.append(f"commit {PLACE}/{author_of(own)}\ncommitter {WHO}\n".encode())
-        lines.append(b"data %d\n%s\n" % (len(signed.id) + 1, signed.id.encode()))
-        for name, content in ((RECORD_FILE, encode_record(signed)), (PATCH_FILE, PATCH.encode())):
-            lines.append(f"M 100644 inline {name}\ndata {len(content)}\n".encode() + content + b"\n")
+        lines.append(published(sign(record, own)))
     git(remote, "fast-import", "--quiet", stdin=b"".join(lines) + b"done\n")
 
 
